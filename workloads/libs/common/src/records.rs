@@ -1,0 +1,126 @@
+//! Names and shapes of the control database's records, for the operator and the servers alike. Knows no I/O.
+
+use serde::{Deserialize, Serialize};
+
+use crate::boot::Service;
+use crate::topology::Phase;
+
+/// String: [`crate::topology::Topology`] as JSON. Changed only by the function `fortia_topology`.
+pub const TOPOLOGY: &str = "fortia:topology";
+/// Channel: announces the epoch of a new topology.
+pub const TOPOLOGY_CHANNEL: &str = "fortia:topology";
+/// String: [`Config`] as JSON.
+pub const CONFIG: &str = "fortia:config";
+/// Stream of [`crate::command::Command`], field `json`.
+pub const COMMANDS: &str = "fortia:commands";
+/// Stream of [`crate::command::Ack`], field `json`.
+pub const ACKS: &str = "fortia:acks";
+/// Hash `holder`, `address`, `epoch`, `expires` (server's Unix ms): who is the leading scheduler.
+pub const LEASE: &str = "fortia:lease:scheduler";
+/// String: number of the last committed tick.
+pub const COMMITTED: &str = "fortia:committed";
+/// Stream, id `<tick>-0`, field `pb`: `fortia.tick.v1.Committed` of the last ticks.
+pub const TICKS: &str = "fortia:ticks";
+/// String: [`Held`] as JSON.
+pub const HELD: &str = "fortia:held";
+/// Hash on every shard: the guard; see ARCHITECTURE.md, "Who may write".
+pub const GUARD: &str = "fortia:guard";
+
+/// Key of an instance's [`Instance`] record; expires unless renewed.
+pub fn instance_key(service: Service, instance: &str) -> String {
+    format!("fortia:instance:{service}:{instance}")
+}
+
+/// Pattern of all instance keys.
+pub const INSTANCE_PATTERN: &str = "fortia:instance:*";
+
+/// Key of the [`Progress`] of migrator pod `index` in the re-sharding to `version`.
+pub fn progress_key(version: u64, index: u32) -> String {
+    format!("fortia:rebalance:{version}:{index}")
+}
+
+/// What every server is configured with. Made from the FortiaCluster by the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    /// The FortiaCluster's generation this was made from.
+    pub generation: u64,
+    /// The world.
+    pub world: WorldConfig,
+    /// How tickers keep one editor per chunk.
+    pub edit_strategy: EditStrategy,
+    /// Where players reach the game, as written into the list of worlds.
+    pub game_address: String,
+    /// `http://host:port` of an OTLP/gRPC log receiver; none: logs stay on the terminal.
+    pub logs: Option<String>,
+}
+
+/// The world's identity and pace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorldConfig {
+    /// Its name.
+    pub name: String,
+    /// What it is generated from.
+    pub seed: u64,
+    /// Chunks from -radius to radius exist, both ways.
+    pub radius: u32,
+    /// Wanted time between two ticks.
+    pub tick_period_ms: u64,
+}
+
+/// How one editor per chunk is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EditStrategy {
+    /// Edits are sent to the owner of their chunk.
+    #[default]
+    Queue,
+}
+
+/// A running server, as it registers itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Instance {
+    /// Which program.
+    pub service: Service,
+    /// Its unique name.
+    pub instance: String,
+    /// `host:port` others reach it at.
+    pub address: String,
+    /// Epoch of the topology it follows; old versions are collected only when all have moved on.
+    pub topology_epoch: u64,
+    /// Generation of the configuration it runs with.
+    pub config_generation: u64,
+}
+
+/// The scheduler's word that no tick runs and the serving version is frozen, or that it flipped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// The target version this is about.
+    pub version: u64,
+    /// The last committed tick.
+    pub tick: u64,
+    /// Unix time in ms at which the hold began.
+    pub since: u64,
+    /// How long writes stood still, once the tick goes on.
+    pub pause_ms: Option<u64>,
+}
+
+/// How far one migrator pod is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// What it is doing.
+    pub phase: Phase,
+    /// Keys its source shard holds.
+    pub total_keys: u64,
+    /// Keys copied (or unlinked, when collecting).
+    pub keys: u64,
+    /// Value bytes that went through the migrator.
+    pub bytes: u64,
+    /// Keys compared equal, source to target.
+    pub verified: u64,
+    /// Set when all is done.
+    pub done: bool,
+}
