@@ -1,1 +1,247 @@
 #!lua name=fortia
+-- Guards, two-slot writes, topology, lease and commit: see ARCHITECTURE.md, "The data plane".
+-- Every function checks first and writes afterwards, so a refusal changes nothing. The first word of an error
+-- is its kind. Works on Valkey 8 and Redis 7.0; commands run with the caller's rights (see functions.rs).
+
+local SLICE = 1000 -- arguments given to one command; Lua's stack holds about 8000
+
+local function refuse(kind, detail)
+  return redis.error_reply(kind .. ' ' .. detail)
+end
+
+local function number(text)
+  return text and string.match(text, '^%d+$') and tonumber(text) or nil
+end
+
+local function read_guard(key)
+  local g = redis.call('HMGET', key, 'uid', 'group', 'index', 'epoch', 'tick_epoch', 'version', 'state', 'target', 'closed')
+  if not g[1] then return nil end
+  return {
+    uid = g[1], group = g[2], index = g[3], epoch = number(g[4]) or 0, tick_epoch = number(g[5]) or 0,
+    version = number(g[6]) or 0, state = g[7], target = number(g[8]) or 0, closed = number(g[9]) or 0,
+  }
+end
+
+-- The checks that all writers share. Returns the guard, or nil and the refusal.
+local function admit(key, uid, epoch, tick_epoch)
+  local guard = read_guard(key)
+  if not guard then return nil, refuse('FOREIGN', 'this server has no guard') end
+  if guard.uid ~= uid then return nil, refuse('FOREIGN', 'guard is of cluster ' .. guard.uid) end
+  if not number(epoch) or not number(tick_epoch) then return nil, refuse('ERR', 'an epoch is not a number') end
+  if number(epoch) < guard.epoch then return nil, refuse('STALE', string.format('epoch %s < %.0f', epoch, guard.epoch)) end
+  local ticks = number(tick_epoch)
+  if ticks ~= 0 and ticks < guard.tick_epoch then
+    return nil, refuse('STALE', string.format('tick_epoch %s < %.0f', tick_epoch, guard.tick_epoch))
+  end
+  return guard
+end
+
+local function raise(key, guard, tick_epoch)
+  if number(tick_epoch) > guard.tick_epoch then redis.call('HSET', key, 'tick_epoch', tick_epoch) end
+end
+
+local function fortia_guard(keys, args)
+  local uid, group, index, epoch, version, state, target, closed = unpack(args, 1, 8)
+  if #keys ~= 1 or #args ~= 8 or uid == '' then return refuse('ERR', 'usage: guard, 8 arguments') end
+  if not (number(index) and number(epoch) and number(version) and number(target)) then
+    return refuse('ERR', 'index, epoch, version and target must be numbers')
+  end
+  if closed ~= '' and not number(closed) then return refuse('ERR', 'closed must be a number or empty') end
+  if state ~= 'open' and state ~= 'copying' and state ~= 'frozen' then return refuse('ERR', 'no state ' .. state) end
+  local guard = read_guard(keys[1])
+  if guard then
+    if guard.uid ~= uid or guard.group ~= group or guard.index ~= index then
+      return refuse('FOREIGN', 'guard is of ' .. guard.uid .. ' ' .. guard.group .. ' ' .. guard.index)
+    end
+    if number(epoch) < guard.epoch then return refuse('STALE', string.format('epoch %s < %.0f', epoch, guard.epoch)) end
+  else
+    redis.call('HSET', keys[1], 'tick_epoch', '0', 'closed', '0')
+  end
+  redis.call('HSET', keys[1], 'uid', uid, 'group', group, 'index', index, 'epoch', epoch, 'version', version,
+    'state', state, 'target', target)
+  if closed ~= '' then redis.call('HSET', keys[1], 'closed', closed) end
+  return redis.status_reply('OK')
+end
+
+-- Type a key must have (or be absent) and arguments an operation takes: exact count, or {multiple of, at least 1}.
+local OPS = {
+  SLOT = { type = 'hash', argc = 2 }, HSET = { type = 'hash', pairs = true }, SADD = { type = 'set', many = true },
+  SREM = { type = 'set', many = true }, ACT = { type = 'list', argc = 2 }, DEL = { argc = 0 },
+  PUTHASH = { migrates = true, pairs = true }, PUTSET = { migrates = true, many = true },
+  PUTLIST = { migrates = true, many = true }, PUTSTRING = { migrates = true, argc = 1 },
+  COPY = { migrates = true, argc = 1 },
+}
+
+local function parse_ops(keys, args)
+  local ops, at = {}, 5
+  for i = 2, #keys do
+    local name, argc = args[at], number(args[at + 1])
+    local kind = name and OPS[name]
+    if not kind or not argc or at + 1 + argc > #args then return nil, 'operation ' .. (i - 1) .. ' is malformed' end
+    if (kind.argc and argc ~= kind.argc) or (kind.pairs and (argc == 0 or argc % 2 ~= 0)) or (kind.many and argc == 0) then
+      return nil, name .. ' with ' .. argc .. ' arguments'
+    end
+    ops[#ops + 1] = { key = keys[i], name = name, kind = kind, first = at + 2, last = at + 1 + argc }
+    at = at + 2 + argc
+  end
+  if at ~= #args + 1 then return nil, 'arguments left over' end
+  return ops
+end
+
+-- Whether the guard lets this operation in. Returns nil, or the refusal.
+local function check_op(op, guard, version, args)
+  local migrating = version == guard.target and version ~= guard.version
+  if op.kind.migrates and not migrating then return refuse('VERSION', op.name .. ' is for the target version') end
+  if not op.kind.migrates and not migrating and guard.state == 'frozen' then
+    return refuse('FROZEN', string.format('version %.0f', guard.version))
+  end
+  if migrating and not op.kind.migrates and op.name ~= 'DEL' then
+    return refuse('FROZEN', op.name .. ' on the target version')
+  end
+  local prefix = string.format('v%.0f:', version)
+  if string.sub(op.key, 1, #prefix) ~= prefix then return refuse('ERR', op.key .. ' is not a key of ' .. prefix) end
+  if op.kind.type then
+    local found = redis.call('TYPE', op.key)['ok']
+    if found ~= 'none' and found ~= op.kind.type then return refuse('WRONGTYPE', op.key .. ' is a ' .. found) end
+  end
+  if op.name == 'SLOT' or op.name == 'ACT' then
+    local tick = number(args[op.first])
+    if not tick then return refuse('ERR', op.name .. ' needs a tick') end
+    if op.name == 'ACT' and tick <= guard.closed then return refuse('CLOSED', string.format('%.0f', guard.closed)) end
+  end
+  return nil
+end
+
+local function write_slot(key, tick, value)
+  local t = redis.call('HMGET', key, 't0', 't1')
+  local t0, t1, new = number(t[1]), number(t[2]), number(tick)
+  local slot = '0'
+  if t1 == new or (t0 and t0 ~= new and (not t1 or t1 < t0)) then slot = '1' end
+  redis.call('HSET', key, 't' .. slot, tick, 'd' .. slot, value)
+end
+
+local function in_slices(command, key, args, first, last)
+  for at = first, last, SLICE do redis.call(command, key, unpack(args, at, math.min(at + SLICE - 1, last))) end
+end
+
+local function replace(command)
+  return function(op, args)
+    redis.call('DEL', op.key)
+    in_slices(command, op.key, args, op.first, op.last)
+  end
+end
+
+local function append(command)
+  return function(op, args) in_slices(command, op.key, args, op.first, op.last) end
+end
+
+local APPLY = {
+  SLOT = function(op, args) write_slot(op.key, args[op.first], args[op.last]) end,
+  HSET = append('HSET'), SADD = append('SADD'), SREM = append('SREM'),
+  ACT = function(op, args) redis.call('RPUSH', op.key, args[op.last]) end,
+  DEL = function(op) redis.call('DEL', op.key) end,
+  PUTHASH = replace('HSET'), PUTSET = replace('SADD'), PUTLIST = replace('RPUSH'),
+  PUTSTRING = function(op, args) redis.call('SET', op.key, args[op.first]) end,
+  -- A source that is gone leaves nothing behind.
+  COPY = function(op, args)
+    if redis.call('COPY', args[op.first], op.key, 'REPLACE') == 0 then redis.call('DEL', op.key) end
+  end,
+}
+
+local function fortia_write(keys, args)
+  local guard, refusal = admit(keys[1], args[1], args[2], args[3])
+  if not guard then return refusal end
+  local version = number(args[4])
+  if not version then return refuse('ERR', 'version is not a number') end
+  local ops, malformed = parse_ops(keys, args)
+  if not ops then return refuse('ERR', malformed) end
+  -- Without operations the call only raises tick_epoch, which must work while the world is held.
+  if #ops > 0 and version ~= guard.version and (version ~= guard.target or version == 0) then
+    return refuse('VERSION', string.format('%.0f is writable', guard.version))
+  end
+  for _, op in ipairs(ops) do
+    refusal = check_op(op, guard, version, args)
+    if refusal then return refusal end
+  end
+  raise(keys[1], guard, args[3])
+  local dirty = guard.state == 'copying' and version == guard.version and string.format('v%.0f:', version)
+  for _, op in ipairs(ops) do
+    APPLY[op.name](op, args)
+    if dirty then redis.call('SADD', dirty .. 'dirty', string.sub(op.key, #dirty + 1)) end
+  end
+  return #ops
+end
+
+local function fortia_take(keys, args)
+  local guard, refusal = admit(keys[1], args[1], args[2], args[3])
+  if not guard then return refusal end
+  local version, tick = number(args[4]), number(args[5])
+  if not version or not tick then return refuse('ERR', 'version and tick must be numbers') end
+  if version ~= guard.version then return refuse('VERSION', string.format('%.0f is writable', guard.version)) end
+  if guard.state == 'frozen' then return refuse('FROZEN', string.format('version %.0f', guard.version)) end
+  local lists = {}
+  for i = 2, #keys do lists[i - 1] = redis.call('LRANGE', keys[i], 0, -1) end
+  raise(keys[1], guard, args[3])
+  if tick > guard.closed then redis.call('HSET', keys[1], 'closed', args[5]) end
+  return lists
+end
+
+local function epoch_of(json)
+  local read, record = pcall(cjson.decode, json)
+  return read and type(record) == 'table' and type(record.epoch) == 'number' and record.epoch or nil
+end
+
+local function fortia_topology(keys, args)
+  local expected, new = number(args[1]), epoch_of(args[2])
+  if not expected or not new then return refuse('ERR', 'usage: topology, expected epoch and json with an epoch') end
+  local record = redis.call('GET', keys[1])
+  local current = 0
+  if record then current = epoch_of(record) end
+  if not current then return refuse('ERR', 'the stored topology has no epoch') end
+  if current ~= expected or new <= current then return refuse('CONFLICT', string.format('epoch is %.0f', current)) end
+  redis.call('SET', keys[1], args[2])
+  redis.call('PUBLISH', 'fortia:topology', string.format('%.0f', new))
+  return new
+end
+
+local function fortia_lease(keys, args)
+  local holder, address, ttl = args[1], args[2], number(args[3])
+  if not holder or holder == '' or not address or not ttl then return refuse('ERR', 'usage: lease, holder, address, ttl') end
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local l = redis.call('HMGET', keys[1], 'holder', 'address', 'epoch', 'expires')
+  local epoch, live = number(l[3]) or 0, (number(l[4]) or 0) > now
+  if live and l[1] ~= holder then return { 0, epoch, l[2] } end
+  if ttl == 0 then
+    if live then redis.call('HSET', keys[1], 'expires', '0') end
+    return { 0, epoch, '' }
+  end
+  -- Whoever let it expire gets a new epoch, even the last holder: another may have led in between.
+  if not live then epoch = epoch + 1 end
+  redis.call('HSET', keys[1], 'holder', holder, 'address', address, 'epoch', string.format('%.0f', epoch),
+    'expires', string.format('%.0f', now + ttl))
+  return { 1, epoch, address }
+end
+
+local KEPT_TICKS = 600 -- committed ticks that readers who fell behind can still ask for
+
+local function fortia_commit(keys, args)
+  local lease = redis.call('HMGET', keys[1], 'holder', 'epoch')
+  if lease[1] ~= args[1] or lease[2] ~= args[2] then
+    return refuse('NOTLEADER', 'the lease is held by ' .. (lease[1] or 'nobody') .. ', epoch ' .. (lease[2] or '0'))
+  end
+  local tick, committed = number(args[3]), redis.call('GET', keys[2])
+  if not tick or not args[4] then return refuse('ERR', 'usage: 3 keys, holder, lease epoch, tick, record') end
+  if committed and tick ~= number(committed) + 1 then return refuse('CONFLICT', 'committed tick is ' .. committed) end
+  if not committed then redis.call('DEL', keys[3]) end
+  redis.call('XADD', keys[3], 'MAXLEN', '~', KEPT_TICKS, args[3] .. '-0', 'pb', args[4])
+  redis.call('SET', keys[2], args[3])
+  return tick
+end
+
+redis.register_function('fortia_guard', fortia_guard)
+redis.register_function('fortia_write', fortia_write)
+redis.register_function('fortia_take', fortia_take)
+redis.register_function('fortia_topology', fortia_topology)
+redis.register_function('fortia_lease', fortia_lease)
+redis.register_function('fortia_commit', fortia_commit)

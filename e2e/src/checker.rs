@@ -1,0 +1,237 @@
+//! Compares two versions of the stored world, key by key, past the services: what `v<n>:` held when the tick was
+//! held must be what `v<n+1>:` holds as of that tick. Knows the shards through `fortia-rdb`; reads only.
+
+use std::collections::BTreeMap;
+
+use fortia_common::boot::{Boot, Service, var};
+use fortia_common::topology::{Group, Layout, Placement, Topology};
+use fortia_rdb::error::RdbError;
+use fortia_rdb::keyspace::{KeyText, WorldKey};
+use fortia_rdb::migrate::Migration;
+use fortia_rdb::world::World;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::cluster::{ClusterError, Forward};
+use crate::fortia::{Fortia, FortiaError};
+
+/// Why the stored world could not be compared.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The cluster did not do what was asked.
+    #[error(transparent)]
+    Fortia(#[from] FortiaError),
+    /// A shard could not be reached.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A shard did not answer.
+    #[error(transparent)]
+    Rdb(#[from] RdbError),
+    /// The status lacks what is needed.
+    #[error("status has no {0}: {1}")]
+    Status(&'static str, String),
+    /// No boot values.
+    #[error(transparent)]
+    Boot(#[from] fortia_common::boot::BootError),
+}
+
+/// Loopback ways to the primaries of all shards, and the account to read them with.
+pub struct Checker {
+    boot: Boot,
+    groups: Vec<Group>,
+    _forwards: Vec<Forward>,
+}
+
+/// All keys of one version as of one tick: type and content, by key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents(BTreeMap<String, Content>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Content {
+    /// A chunk or entity as of the tick.
+    Slot(Vec<u8>),
+    /// Any other value.
+    Digest(fortia_rdb::migrate::ValueDigest),
+}
+
+/// How two contents differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Keys of the first that the second lacks.
+    pub lost: Vec<String>,
+    /// Keys that are not equal.
+    pub changed: Vec<String>,
+    /// Keys only the second has.
+    pub added: Vec<String>,
+}
+
+impl Checker {
+    /// Connects to the first `shards` groups of a world.
+    ///
+    /// # Errors
+    /// When a shard's pod or the password cannot be had.
+    pub async fn connect(fortia: &Fortia, shards: u32) -> Result<Checker, CheckError> {
+        let object = fortia.object().await?;
+        let missing = |what| CheckError::Status(what, object["status"].to_string());
+        let mut groups = Vec::new();
+        let mut forwards = Vec::new();
+        for index in 0..shards {
+            let name = format!("shard-{index}");
+            let pod = primary(&object, &name).ok_or(missing("primary of a shard"))?;
+            let forward = fortia.cluster.forward(&fortia.pod_address(&pod, 6379).await?).await?;
+            groups.push(Group { name, primary: format!("127.0.0.1:{}", forward.port()), replicas: Vec::new() });
+            forwards.push(forward);
+        }
+        let uid = object["metadata"]["uid"].as_str().ok_or(missing("uid"))?;
+        let password = fortia.secret(&format!("{}-redis", fortia.name), "migrator").await?;
+        let boot = Boot::from(Service::Migrator, |name| match name {
+            var::INSTANCE | var::CONTROL_DB => Some("checker".into()),
+            var::CLUSTER => Some(uid.into()),
+            var::PASSWORD => Some(password.clone()),
+            _ => None,
+        })?;
+        Ok(Checker { boot, groups, _forwards: forwards })
+    }
+
+    /// Everything that version `layout` holds, as of `tick`.
+    ///
+    /// # Errors
+    /// `TooNew` when a chunk or entity has been overwritten twice since.
+    pub async fn contents(&self, layout: Layout, tick: u64) -> Result<Contents, CheckError> {
+        let topology = self.topology(layout);
+        let migration = Migration::new(&self.boot, topology.clone());
+        let (_sender, receiver) = watch::channel(topology);
+        let world = World::connect(&self.boot, receiver);
+        let mut all = BTreeMap::new();
+        for shard in 0..layout.shards {
+            let keys = self.keys(&migration, shard, layout.version).await?;
+            self.read(&world, &migration, shard, layout, tick, keys, &mut all).await?;
+        }
+        Ok(Contents(all))
+    }
+
+    /// How many keys of a version there are, on all shards.
+    ///
+    /// # Errors
+    /// When a shard does not answer.
+    pub async fn count(&self, layout: Layout) -> Result<u64, CheckError> {
+        let migration = Migration::new(&self.boot, self.topology(layout));
+        let mut keys = 0;
+        for shard in 0..layout.shards {
+            keys += migration.count(shard, layout.version).await?;
+        }
+        Ok(keys)
+    }
+
+    fn topology(&self, serving: Layout) -> Topology {
+        Topology {
+            epoch: 1,
+            cluster: self.boot.cluster.clone(),
+            serving,
+            target: None,
+            phase: None,
+            groups: self.groups.clone(),
+            auth_db: String::new(),
+        }
+    }
+
+    async fn keys(&self, migration: &Migration, shard: u32, version: u64) -> Result<Vec<KeyText>, CheckError> {
+        let (mut keys, mut cursor) = (Vec::new(), 0);
+        loop {
+            let step = migration.scan(shard, version, cursor).await?;
+            keys.extend(step.keys);
+            cursor = step.cursor;
+            if cursor == 0 {
+                return Ok(keys);
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call; a struct for it would say less")]
+    async fn read(
+        &self,
+        world: &World,
+        migration: &Migration,
+        shard: u32,
+        layout: Layout,
+        tick: u64,
+        keys: Vec<KeyText>,
+        all: &mut BTreeMap<String, Content>,
+    ) -> Result<(), CheckError> {
+        let (mut chunks, mut entities, mut others) = (Vec::new(), Vec::new(), Vec::new());
+        for key in keys {
+            let text = String::from_utf8_lossy(key.as_bytes()).into_owned();
+            match WorldKey::parse(&text) {
+                Ok(WorldKey::Chunk(at)) => chunks.push((text, at)),
+                Ok(WorldKey::Entity(id)) => entities.push((text, id)),
+                // Actions come and go with the ticks; the world they act on is what is compared.
+                Ok(WorldKey::Actions { .. }) => {}
+                _ => others.push((text, key)),
+            }
+        }
+        let (names, at): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
+        add_slots(all, names, world.chunks(tick, &at).await?);
+        let (names, ids): (Vec<_>, Vec<_>) = entities.into_iter().unzip();
+        add_slots(all, names, world.entities(tick, &ids).await?);
+        let (names, keys): (Vec<_>, Vec<_>) = others.into_iter().unzip();
+        let digests = migration.digests(shard, layout.version, &keys).await?;
+        let present = names.into_iter().zip(digests);
+        all.extend(present.filter_map(|(name, digest)| Some((name, Content::Digest(digest?)))));
+        Ok(())
+    }
+}
+
+/// A key that did not exist yet at the tick does not count.
+fn add_slots<B: AsRef<[u8]>>(all: &mut BTreeMap<String, Content>, names: Vec<String>, values: Vec<Option<B>>) {
+    let present = names.into_iter().zip(values);
+    all.extend(present.filter_map(|(name, value)| Some((name, Content::Slot(value?.as_ref().to_vec())))));
+}
+
+impl Contents {
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How `after` differs.
+    pub fn difference(&self, after: &Contents) -> Difference {
+        let mut difference = Difference::default();
+        for (key, before) in &self.0 {
+            match after.0.get(key) {
+                None => difference.lost.push(key.clone()),
+                Some(now) if now != before => difference.changed.push(key.clone()),
+                Some(_) => {}
+            }
+        }
+        difference.added = after.0.keys().filter(|key| !self.0.contains_key(*key)).cloned().collect();
+        difference
+    }
+}
+
+/// The layout a FortiaCluster's status says is served.
+///
+/// # Errors
+/// When the status has none.
+pub fn serving(object: &Value) -> Result<Layout, CheckError> {
+    let layout = &object["status"]["layout"];
+    let missing = || CheckError::Status("layout", object["status"].to_string());
+    Ok(Layout {
+        version: layout["version"].as_u64().ok_or_else(missing)?,
+        shards: layout["shards"].as_u64().and_then(|n| u32::try_from(n).ok()).ok_or_else(missing)?,
+        placement: match layout["placement"].as_str() {
+            Some("Jump") => Placement::Jump,
+            _ => Placement::Modulo,
+        },
+    })
+}
+
+fn primary(object: &Value, group: &str) -> Option<String> {
+    let groups = object["status"]["groups"].as_array()?;
+    let group = groups.iter().find(|g| g["name"] == group)?;
+    group["primary"].as_str().map(str::to_owned)
+}

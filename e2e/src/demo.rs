@@ -1,0 +1,196 @@
+//! The demo's story: cluster, images, operator, world, players; and the way back. Keeps the pids of what it left
+//! running in `build/demo`. Knows no Redis.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use crate::background::{self, BackgroundError};
+use crate::cluster::{Cluster, ClusterError, Source, Target, root};
+use crate::fortia::{self, Fortia, FortiaError, is_ready};
+use crate::usage;
+
+const NAME: &str = "demo";
+const NAMESPACE: &str = "fortia";
+const PLAYERS: &str = "20";
+const IDLE_MEASURED: Duration = Duration::from_secs(30);
+
+/// Where progress goes, a line at a time.
+pub type Say<'a> = &'a mut dyn FnMut(String);
+
+/// Why the demo did not come up or go down.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The cluster did not do what was asked.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// Fortia did not.
+    #[error(transparent)]
+    Fortia(#[from] FortiaError),
+    /// A program could not be left running or ended.
+    #[error(transparent)]
+    Background(#[from] BackgroundError),
+    /// The machine's cgroups do not tell what pods take.
+    #[error("processor time of the pods cannot be read from /sys/fs/cgroup; is the local cluster `demo` up?")]
+    Unmeasured,
+}
+
+/// Brings up everything and says where it is.
+///
+/// # Errors
+/// At the first step that fails; running it again goes on from there.
+pub async fn up(say: Say<'_>) -> Result<(), DemoError> {
+    say("1/6 cluster: a Kubernetes to run on".into());
+    let cluster = Cluster::up(NAME).await?;
+    say("2/6 images: into the cluster's nodes".into());
+    cluster.load(&root().join("build/images.tar")).await?;
+    say("3/6 operator: helm upgrade --install fortia-operator".into());
+    fortia::install_operator(&cluster).await?;
+    say("4/6 world: kubectl apply -f fortiacluster.yaml".into());
+    let applied = Instant::now();
+    let fortia = Fortia::apply_file(&cluster, NAMESPACE, Path::new("fortiacluster.yaml")).await?;
+    let fresh = wait_until_ready(&fortia, say).await?;
+    if fresh {
+        say(format!("figure demo.ready_s {:.1} s", applied.elapsed().as_secs_f64()));
+    }
+    say("5/6 addresses: forwarding auth and game to this machine".into());
+    let auth = forward(&fortia, "auth", 8081).await?;
+    let game = forward(&fortia, "game", 8080).await?;
+    say(format!("6/6 players: {PLAYERS} of them, through the public API"));
+    start_players(&auth, &game).await?;
+    for line in closing(&fortia, &auth, &game) {
+        say(line);
+    }
+    figures(&cluster, say);
+    Ok(())
+}
+
+/// Removes every trace of the demo.
+///
+/// # Errors
+/// When something could not be ended or removed.
+pub async fn down(say: Say<'_>) -> Result<(), DemoError> {
+    for name in ["players", "forward-auth", "forward-game"] {
+        background::stop(&state(name)).await?;
+    }
+    if std::env::var("CLUSTER").is_ok_and(|value| value == "current") {
+        let cluster = Cluster::up(NAME).await?;
+        say("removing the world, the operator and the definition from the current context".into());
+        remove_from(&cluster).await?;
+    } else {
+        say("ending the local cluster".into());
+        Cluster::down(NAME).await?;
+    }
+    background::forget(&state(""))?;
+    say("the demo is gone".into());
+    Ok(())
+}
+
+/// Ends the players, lets the world settle, and prints the figure `demo.idle_cores`.
+///
+/// # Errors
+/// When the demo is not up on a local cluster.
+pub async fn idle(say: Say<'_>) -> Result<(), DemoError> {
+    background::stop(&state("players")).await?;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let before = usage::pod_cpu_seconds(NAME).ok_or(DemoError::Unmeasured)?;
+    let begun = Instant::now();
+    tokio::time::sleep(IDLE_MEASURED).await;
+    let after = usage::pod_cpu_seconds(NAME).ok_or(DemoError::Unmeasured)?;
+    let cores = (after - before) / begun.elapsed().as_secs_f64();
+    say(format!("figure demo.idle_cores {cores:.2} cores"));
+    Ok(())
+}
+
+/// Waits for Ready, telling each change of phase and message; whether there was anything to wait for.
+async fn wait_until_ready(fortia: &Fortia, say: Say<'_>) -> Result<bool, DemoError> {
+    let mut last = String::new();
+    let mut changes = 0;
+    let seen = |object: &Value| {
+        let progress = progress_line(object);
+        if progress != last {
+            changes += 1;
+            say(format!("    {progress}"));
+            last = progress;
+        }
+    };
+    fortia.wait("Ready", fortia::READY, seen, is_ready).await?;
+    Ok(changes > 1)
+}
+
+fn progress_line(object: &Value) -> String {
+    let phase = object["status"]["phase"].as_str().unwrap_or("Pending");
+    let message = fortia::condition(object, "Ready").and_then(|c| c["message"].as_str()).unwrap_or("");
+    format!("{phase}: {message}")
+}
+
+async fn forward(fortia: &Fortia, service: &str, wanted: u16) -> Result<String, DemoError> {
+    let target = Target::Service {
+        namespace: fortia.namespace.clone(),
+        name: format!("{}-{service}", fortia.name),
+        port: 80,
+    };
+    let state = state(&format!("forward-{service}"));
+    if let Some(address) = background::running(&state) {
+        return Ok(address);
+    }
+    let forward = fortia.cluster.forward_at(&target, wanted).await?;
+    let url = forward.url();
+    if let Some(pid) = forward.detach() {
+        background::remember(&state, pid, &url)?;
+    }
+    Ok(url)
+}
+
+async fn start_players(auth: &str, game: &str) -> Result<(), DemoError> {
+    let state = state("players");
+    if background::running(&state).is_some() {
+        return Ok(());
+    }
+    let program = root().join("target/debug/fortia-players");
+    let arguments = ["--auth", auth, "--game", game, "--players", PLAYERS];
+    background::start(&state, &program, &arguments, "in the world")?;
+    Ok(())
+}
+
+async fn remove_from(cluster: &Cluster) -> Result<(), DemoError> {
+    cluster.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s"]).await?;
+    cluster.helm(&["uninstall", "fortia-operator", "--namespace", fortia::SYSTEM, "--ignore-not-found", "--wait"]).await?;
+    cluster.kubectl(&["delete", "crd", "fortiaclusters.fortia.dev", "--ignore-not-found"]).await?;
+    cluster.kubectl(&["delete", "namespace", fortia::SYSTEM, "--ignore-not-found"]).await?;
+    Ok(())
+}
+
+fn closing(fortia: &Fortia, auth: &str, game: &str) -> Vec<String> {
+    let kubectl = match fortia.cluster.kubeconfig() {
+        Some(path) => format!("build/fortia-cluster kubectl --kubeconfig {}", path.display()),
+        None => "kubectl".into(),
+    };
+    let at = format!("-n {} fortiacluster {}", fortia.namespace, fortia.name);
+    vec![
+        String::new(),
+        "The world lives. Look at it:".into(),
+        format!("  map and game API   {game}/        (API: {game}/openapi.json)"),
+        format!("  auth API           {auth}/openapi.json"),
+        format!("  status             {kubectl} get -n {} fortiacluster -w", fortia.namespace),
+        "Next, re-shard it while 20 players play:".into(),
+        format!("  {kubectl} scale {at} --replicas=3"),
+        "End it: make demo-down".into(),
+    ]
+}
+
+fn figures(cluster: &Cluster, say: Say<'_>) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let began = std::env::var("FORTIA_DEMO_BEGAN").ok().and_then(|v| v.parse::<u64>().ok());
+    if let (Some(began), Ok(kind)) = (began, std::env::var("FORTIA_DEMO_KIND")) {
+        say(format!("figure demo.{kind}_s {} s", now.saturating_sub(began)));
+    }
+    if let Source::Local(name) = cluster.source() {
+        say(format!("figure demo.resident_mb {:.0} MiB", usage::resident_mb(name)));
+    }
+}
+
+fn state(name: &str) -> PathBuf {
+    root().join("build/demo").join(name)
+}

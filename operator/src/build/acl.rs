@@ -1,0 +1,128 @@
+//! What each service may do on each kind of Redis group: one table. The second lock behind the guard. Pure.
+
+use fortia_common::boot::Service;
+
+use super::names::GroupId;
+
+/// Reading, and what clients say when they connect.
+const READ: &[&str] = &["+@read", "+@connection", "+@transaction", "+@blocking", "+@pubsub", "-publish", "-@admin", "-@dangerous"];
+/// What the functions do to world keys in the caller's name; see functions.lua.
+const WORLD: &[&str] = &["+fcall", "+fcall_ro", "+hset", "+sadd", "+srem", "+rpush", "+del"];
+/// What the migrator does beside that.
+const CARRY: &[&str] = &["+fcall", "+fcall_ro", "+hset", "+sadd", "+srem", "+rpush", "+del", "+set", "+copy", "+unlink"];
+/// Registering, acknowledging.
+const REGISTER: &[&str] = &["+set", "+del", "+unlink", "+pexpire", "+expire", "+xadd"];
+/// Leading: lease, commit, topology, hold.
+const LEAD: &[&str] = &[
+    "+set", "+del", "+unlink", "+pexpire", "+expire", "+xadd", "+xtrim", "+fcall", "+fcall_ro", "+hset", "+time", "+publish",
+];
+/// Accounts.
+const ACCOUNTS: &[&str] = &["+@write", "-function", "+time", "-@admin", "-@dangerous"];
+
+/// Keys and commands beyond reading. `{v}` stands for each version that may be written, `{s}` for the service.
+struct Rights {
+    keys: &'static [&'static str],
+    commands: &'static [&'static str],
+}
+
+const NONE: Rights = Rights { keys: &[], commands: &[] };
+
+/// The table.
+fn rights(service: Service, group: GroupId) -> Rights {
+    match (group, service) {
+        (GroupId::Shard(_), Service::Game | Service::Ticker | Service::Worldgen) => {
+            Rights { keys: &["~v{v}:*", "~fortia:guard"], commands: WORLD }
+        }
+        (GroupId::Shard(_), Service::Migrator) => Rights { keys: &["~v{v}:*", "~fortia:guard"], commands: CARRY },
+        (GroupId::Shard(_), Service::Scheduler) => Rights { keys: &["~fortia:guard"], commands: WORLD },
+        (GroupId::Shard(_), _) => NONE,
+        (GroupId::Control, Service::Scheduler) => Rights {
+            keys: &[
+                "~fortia:instance:{s}:*", "~fortia:acks", "~fortia:topology", "~fortia:lease:scheduler",
+                "~fortia:committed", "~fortia:ticks", "~fortia:held",
+            ],
+            commands: LEAD,
+        },
+        (GroupId::Control, Service::Migrator) => Rights {
+            keys: &["~fortia:instance:{s}:*", "~fortia:acks", "~fortia:rebalance:*"],
+            commands: REGISTER,
+        },
+        (GroupId::Control, _) => Rights { keys: &["~fortia:instance:{s}:*", "~fortia:acks"], commands: REGISTER },
+        (GroupId::Auth, Service::Auth) => {
+            Rights { keys: &["~u:*", "~t:*", "~worlds", "~world:*"], commands: ACCOUNTS }
+        }
+        (GroupId::Auth, Service::Game) => Rights { keys: &["~worlds", "~world:*"], commands: ACCOUNTS },
+        (GroupId::Auth, _) => NONE,
+    }
+}
+
+/// Keys a service may read on a group, fenced or not.
+fn readable(service: Service, group: GroupId) -> &'static [&'static str] {
+    match (group, service) {
+        (GroupId::Control, _) => &["%R~fortia:*", "&fortia:topology"],
+        (GroupId::Shard(_), Service::Auth | Service::Logserver) => &[],
+        (GroupId::Shard(_), _) => &["%R~v*", "%R~fortia:guard"],
+        (GroupId::Auth, Service::Auth | Service::Game) => &["%R~*"],
+        (GroupId::Auth, _) => &[],
+    }
+}
+
+fn read_only(service: Service, group: GroupId) -> Vec<String> {
+    let reset = ["resetkeys", "resetchannels", "-@all"];
+    [&reset, readable(service, group), READ].concat().into_iter().map(str::to_owned).collect()
+}
+
+/// Rules of a service on a server that is not admitted: it may read.
+pub fn fenced(service: Service, group: GroupId) -> Vec<String> {
+    read_only(service, group)
+}
+
+/// Rules of a service on an admitted primary, where `versions` of the database may be written.
+pub fn admitted(service: Service, group: GroupId, versions: &[u64]) -> Vec<String> {
+    let mut rules = read_only(service, group);
+    let rights = rights(service, group);
+    for pattern in rights.keys {
+        if pattern.contains("{v}") {
+            rules.extend(versions.iter().map(|version| pattern.replace("{v}", &version.to_string())));
+        } else {
+            rules.push(pattern.replace("{s}", service.as_str()));
+        }
+    }
+    rules.extend(rights.commands.iter().map(|command| (*command).to_owned()));
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: GroupId = GroupId::Shard(0);
+
+    #[test]
+    fn world_writers_reach_only_the_versions_named() {
+        let rules = admitted(Service::Ticker, SHARD, &[7, 8]);
+        assert!(rules.contains(&"~v7:*".to_owned()) && rules.contains(&"~v8:*".to_owned()));
+        assert!(!rules.iter().any(|rule| rule == "~*"));
+    }
+
+    #[test]
+    fn an_auth_server_has_no_business_on_a_shard() {
+        let rules = admitted(Service::Auth, SHARD, &[7]);
+        assert!(!rules.iter().any(|rule| rule.contains('~')), "{rules:?}");
+    }
+
+    #[test]
+    fn only_the_scheduler_may_flip_the_topology() {
+        for service in Service::ALL.into_iter().filter(|s| *s != Service::Scheduler && *s != Service::Operator) {
+            let rules = admitted(service, GroupId::Control, &[]);
+            assert!(!rules.contains(&"~fortia:topology".to_owned()), "{service}");
+        }
+        assert!(admitted(Service::Scheduler, GroupId::Control, &[]).contains(&"~fortia:topology".to_owned()));
+    }
+
+    #[test]
+    fn a_server_can_register_only_as_its_own_kind() {
+        let rules = admitted(Service::Game, GroupId::Control, &[]);
+        assert!(rules.contains(&"~fortia:instance:game:*".to_owned()));
+    }
+}

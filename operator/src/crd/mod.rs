@@ -1,0 +1,67 @@
+//! The FortiaCluster resource: what people write (`spec`) and what the operator answers (`status`).
+
+mod schema;
+pub mod spec;
+pub mod status;
+
+use kube::CustomResourceExt;
+
+/// The CustomResourceDefinition as YAML, as committed in `crds/fortiacluster.yaml`.
+///
+/// # Errors
+/// When the definition cannot be written as YAML: a fault of the program.
+pub fn yaml() -> Result<String, serde_yaml::Error> {
+    // Through JSON, so that integers and absent fields look as the API server wants them.
+    let crd = serde_json::to_value(spec::FortiaCluster::crd()).map_err(<serde_yaml::Error as serde::ser::Error>::custom)?;
+    let header = "# Generated from operator/src/crd by `make crds`. Do not edit.\n";
+    Ok(format!("{header}{}", serde_yaml::to_string(&crd)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_definition_is_the_generated_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/fortiacluster.yaml");
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == yaml().expect("yaml"), "crds/fortiacluster.yaml is out of date: run `make crds`");
+    }
+
+    #[test]
+    fn the_example_at_the_root_is_a_fortiacluster_with_two_shards() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fortiacluster.yaml");
+        let text = std::fs::read_to_string(path).expect("example");
+        let example: spec::FortiaCluster = serde_yaml::from_str(&text).expect("parses");
+        assert_eq!(example.spec.redis_shards, 2);
+        assert_eq!(example.spec.world.name.as_deref(), Some("midgard"));
+    }
+
+    #[test]
+    fn shards_alone_are_a_complete_spec() {
+        let spec: spec::FortiaClusterSpec = serde_yaml::from_str("redisShards: 1").expect("parses");
+        assert_eq!(spec.world.tick_period, "1s");
+        assert_eq!(spec.ticker.replicas, 2);
+        assert_eq!(spec.redis.replicas, 1);
+    }
+
+    #[test]
+    fn every_rule_says_what_to_do() {
+        fn rules(value: &serde_json::Value, found: &mut Vec<String>) {
+            match value {
+                serde_json::Value::Object(map) => {
+                    for rule in map.get("x-kubernetes-validations").and_then(|v| v.as_array()).into_iter().flatten() {
+                        found.push(rule["message"].as_str().unwrap_or_default().to_owned());
+                    }
+                    map.values().for_each(|v| rules(v, found));
+                }
+                serde_json::Value::Array(list) => list.iter().for_each(|v| rules(v, found)),
+                _ => {}
+            }
+        }
+        let mut found = Vec::new();
+        rules(&serde_json::to_value(spec::FortiaCluster::crd()).expect("json"), &mut found);
+        assert!(found.len() >= 8, "{found:?}");
+        assert!(found.iter().all(|message| message.len() > 20), "{found:?}");
+    }
+}

@@ -1,0 +1,128 @@
+//! The game server: the world over REST. Anyone may look; who is logged in may join and give orders. It keeps no
+//! state of its own: any game server answers any request.
+
+mod app;
+mod area;
+mod feed;
+mod history;
+mod look;
+mod metrics;
+mod news;
+mod order;
+mod play;
+mod read;
+mod refusal;
+mod session;
+mod shapes;
+mod ticks;
+mod update;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use fortia_common::boot::Boot;
+use fortia_common::server::Server;
+use fortia_log::Log;
+use fortia_rdb::accounts::Accounts;
+use fortia_rdb::control::ControlDb;
+use fortia_rdb::world::World;
+use fortia_rest::{Admin, Limits, Readiness, Registry};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{ActionIds, App};
+use crate::feed::Feed;
+use crate::ticks::Ticks;
+use crate::metrics::Metrics;
+use crate::read::Reader;
+use crate::session::Sessions;
+
+/// Why the server ended other than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// A listener broke.
+    #[error("listener failed: {0}")]
+    Serve(#[from] io::Error),
+}
+
+/// What is counted: requests, and what the game does.
+struct Counters {
+    http: fortia_rest::Metrics,
+    game: Metrics,
+}
+
+/// Runs the server until SIGTERM or the command drain.
+///
+/// # Errors
+/// When one of its two addresses cannot be listened on.
+pub async fn run(boot: Boot) -> Result<(), RunError> {
+    let log = fortia_log::init(&boot);
+    let mut registry = Registry::default();
+    log.register(&mut registry);
+    let counters =
+        Counters { http: fortia_rest::Metrics::register(&mut registry), game: Metrics::register(&mut registry) };
+    let readiness = Readiness::needs(&["booted"]);
+    // The admin port answers first and last, so that probes tell a server that waits from one that hangs.
+    let probes = CancellationToken::new();
+    let admin = Admin::new(registry, readiness.clone()).serve(listen(boot.admin).await?, probes.clone());
+    let admin = tokio::spawn(admin);
+
+    let control = ControlDb::connect(&boot);
+    let ended = match Server::start(boot, control.clone(), log.set_filter()).await {
+        Some(server) => serve(server, control, &log, counters, &readiness).await,
+        None => Ok(()),
+    };
+    probes.cancel();
+    if let Err(error) = admin.await {
+        tracing::error!(%error, "admin port failed");
+    }
+    log.stop().await;
+    ended
+}
+
+/// Serves the API until the server is to end.
+async fn serve(
+    server: Server,
+    control: ControlDb,
+    log: &Log,
+    counters: Counters,
+    readiness: &Readiness,
+) -> Result<(), RunError> {
+    log.follow(server.config());
+    let world = World::connect(server.boot(), server.topology());
+    let feed = Feed::default();
+    let reader = Reader::new(world.clone(), feed.now());
+    let ticks = Ticks::new(control, server.topology());
+    let following = tokio::spawn(feed.clone().follow(ticks, reader.clone(), server.stopping()));
+    feed.begun(&server.stopping()).await;
+    let app = Arc::new(App {
+        config: server.config(),
+        topology: server.topology(),
+        world,
+        reader,
+        feed,
+        sessions: Sessions::new(Accounts::connect(server.boot(), server.topology())),
+        metrics: counters.game,
+        stop: server.stopping(),
+        action_ids: ActionIds::default(),
+    });
+    let limits = Limits::default();
+    let listener = listen(server.boot().listen).await?;
+    readiness.set("booted", true);
+    let api = fortia_rest::api(app::router(app), &limits, &counters.http);
+    let ended = fortia_rest::serve(listener, api, limits, server.stopping()).await;
+    readiness.set("booted", false);
+    server.stop().await;
+    if let Err(error) = following.await {
+        tracing::error!(%error, "task that follows the ticks failed");
+    }
+    Ok(ended?)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address).await.map_err(|error| RunError::Listen(address, error))
+}

@@ -1,0 +1,265 @@
+//! What everyone may see: GET /, /info, /chunks, /entities. No session needed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::{Html, IntoResponse, Response};
+use bytes::Bytes;
+use fortia_proto::world::v1 as pb;
+use fortia_rest::{Json, Problem, Query};
+use fortia_vec::ChunkPos;
+use fortia_world::HEIGHT;
+use fortia_world::chunk::Column;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::app::App;
+use crate::area::{self, READ_LIMIT};
+use crate::read::{ReadError, Seen};
+use crate::refusal;
+use crate::shapes::{ChunkShape, EntityShape};
+
+const PROTOBUF: &str = "application/x-protobuf";
+/// Carries the tick of an answer also where there is no body.
+const TICK: HeaderName = HeaderName::from_static("fortia-tick");
+
+/// Whether ticks go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    /// Ticks are committed and orders are taken.
+    Live,
+    /// No tick is committed for now: the world can be seen but does not move.
+    Paused,
+}
+
+impl Mode {
+    /// The mode by whether a re-sharding holds the tick, and how long ago the last tick was committed.
+    pub(crate) fn of(held: bool, quiet: Duration, period: Duration) -> Mode {
+        if held || quiet > (period * 5).max(Duration::from_secs(5)) { Mode::Paused } else { Mode::Live }
+    }
+}
+
+/// Answer of GET /info.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Info {
+    /// The world's name.
+    world: String,
+    /// Chunks from -radius to radius exist, both ways.
+    radius: u32,
+    /// Chunks along each side.
+    size: u32,
+    /// Blocks from bottom to top.
+    height: u32,
+    /// What the world is generated from; a 64-bit number as text.
+    seed: String,
+    /// The last committed tick.
+    tick: u64,
+    /// Wanted time between two ticks.
+    tick_period_ms: u64,
+    /// Whether ticks go on.
+    mode: Mode,
+    /// Version of the database; it grows with every re-sharding.
+    version: u64,
+}
+
+/// Answer of GET /chunks.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChunksAnswer {
+    /// The chunks are as they were after this tick.
+    tick: u64,
+    /// In the order asked; chunks that do not exist are left out.
+    chunks: Vec<ChunkShape>,
+}
+
+/// Answer of GET /entities.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EntitiesAnswer {
+    /// The entities are as they were after this tick.
+    tick: u64,
+    /// All entities in the chunks asked for.
+    entities: Vec<EntityShape>,
+}
+
+/// Which chunks.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AreaQuery {
+    /// Chunk x coordinates, with commas between them, at most 64: `0,1`.
+    x: Option<String>,
+    /// Chunk y coordinates, as many: `0,0`.
+    y: Option<String>,
+}
+
+/// The map: a web page that shows the world live from above.
+#[utoipa::path(get, path = "/", responses((status = 200, content_type = "text/html", body = String)))]
+pub(crate) async fn map() -> Html<&'static str> {
+    Html(include_str!("map.html"))
+}
+
+/// The world's name, size, tick and mode.
+#[utoipa::path(get, path = "/info", responses((status = 200, body = Info)))]
+pub(crate) async fn info(State(app): State<Arc<App>>) -> Json<Info> {
+    let world = app.config.borrow().world.clone();
+    let now = *app.feed.now().borrow();
+    Json(Info {
+        size: world.radius.saturating_mul(2).saturating_add(1),
+        radius: world.radius,
+        height: u32::from(HEIGHT),
+        seed: world.seed.to_string(),
+        tick: now.tick,
+        tick_period_ms: world.tick_period_ms,
+        mode: app.mode(),
+        version: app.topology.borrow().serving.version,
+        world: world.name,
+    })
+}
+
+/// The chunks (x[i], y[i]).
+///
+/// As JSON, or as protobuf `fortia.world.v1.Chunks` for `Accept: application/x-protobuf`. The ETag changes with the
+/// chunks' content, not with the tick; the tick is also in the header `fortia-tick`.
+#[utoipa::path(get, path = "/chunks", params(AreaQuery), responses(
+    (status = 200, body = ChunksAnswer),
+    (status = 304, description = "If-None-Match names what is there"),
+    (status = 400, description = "The query names no area", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn chunks(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Query(query): Query<AreaQuery>,
+) -> Result<Response, Problem> {
+    let at = app.area(&query)?;
+    let seen = app.reader.chunks(&at).await.map_err(refusal::of_world)?;
+    let protobuf = accepts_protobuf(&headers);
+    let tag = tag(protobuf, &seen.it);
+    let mut response = if is_known(&headers, &tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else if protobuf {
+        ([(CONTENT_TYPE, PROTOBUF)], as_protobuf(&seen).map_err(refusal::of_world)?).into_response()
+    } else {
+        Json(as_json(&seen).map_err(refusal::of_world)?).into_response()
+    };
+    let kept = response.headers_mut();
+    kept.insert(TICK, HeaderValue::from(seen.tick));
+    kept.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    kept.insert(VARY, HeaderValue::from_static("accept"));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        kept.insert(ETAG, tag);
+    }
+    Ok(response)
+}
+
+/// All entities in the chunks (x[i], y[i]).
+#[utoipa::path(get, path = "/entities", params(AreaQuery), responses(
+    (status = 200, body = EntitiesAnswer),
+    (status = 400, description = "The query names no area", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn entities(
+    State(app): State<Arc<App>>,
+    Query(query): Query<AreaQuery>,
+) -> Result<Json<EntitiesAnswer>, Problem> {
+    let seen = app.reader.area(&app.area(&query)?).await.map_err(refusal::of_world)?;
+    let entities = seen.it.entities.iter().map(EntityShape::from).collect();
+    Ok(Json(EntitiesAnswer { tick: seen.tick, entities }))
+}
+
+impl App {
+    /// The chunks of this world that a query names.
+    fn area(&self, query: &AreaQuery) -> Result<Vec<ChunkPos>, Problem> {
+        let mut at = area::parse(query.x.as_deref(), query.y.as_deref(), READ_LIMIT)
+            .map_err(|error| Problem::bad_request(error.to_string()))?;
+        let radius = self.config.borrow().world.radius;
+        at.retain(|at| at.is_within(radius));
+        Ok(at)
+    }
+
+    /// Whether ticks go on.
+    pub(crate) fn mode(&self) -> Mode {
+        let held = self.topology.borrow().phase.is_some_and(|phase| phase.holds_tick());
+        let quiet = self.feed.now().borrow().since.elapsed();
+        Mode::of(held, quiet, Duration::from_millis(self.config.borrow().world.tick_period_ms))
+    }
+}
+
+fn as_json(seen: &Seen<Vec<(ChunkPos, Bytes)>>) -> Result<ChunksAnswer, ReadError> {
+    let chunks = seen.it.iter().map(|(_, bytes)| Ok(ChunkShape::from(&Column::decode(bytes)?)));
+    Ok(ChunksAnswer { tick: seen.tick, chunks: chunks.collect::<Result<_, ReadError>>()? })
+}
+
+fn as_protobuf(seen: &Seen<Vec<(ChunkPos, Bytes)>>) -> Result<Vec<u8>, ReadError> {
+    let chunk = |bytes: &Bytes| Ok(pb::Chunk::decode(&bytes[..]).map_err(fortia_world::chunk::ColumnError::from)?);
+    let chunks = seen.it.iter().map(|(_, bytes)| chunk(bytes)).collect::<Result<_, ReadError>>()?;
+    Ok(pb::Chunks { tick: seen.tick, chunks }.encode_to_vec())
+}
+
+fn accepts_protobuf(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|list| list.split(',')).any(|kind| kind.split(';').next().is_some_and(|k| k.trim() == PROTOBUF))
+}
+
+/// A weak tag of the content: the same chunks have the same tag in every tick and however they are compressed.
+fn tag(protobuf: bool, chunks: &[(ChunkPos, Bytes)]) -> String {
+    let mut hash = Xxh3::new();
+    for (at, bytes) in chunks {
+        hash.update(&at.x.to_le_bytes());
+        hash.update(&at.y.to_le_bytes());
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    }
+    format!("W/\"{}{:032x}\"", if protobuf { 'p' } else { 'j' }, hash.digest128())
+}
+
+fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let opaque = tag.trim_start_matches("W/");
+    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    known.flat_map(|list| list.split(',')).map(str::trim).any(|t| t == "*" || t.trim_start_matches("W/") == opaque)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_world_is_paused_when_held_or_quiet_for_five_periods_but_at_least_five_seconds() {
+        let seconds = Duration::from_secs;
+        assert_eq!(Mode::of(false, seconds(5), seconds(1)), Mode::Live);
+        assert_eq!(Mode::of(false, seconds(6), seconds(1)), Mode::Paused);
+        assert_eq!(Mode::of(false, seconds(14), seconds(3)), Mode::Live);
+        assert_eq!(Mode::of(false, seconds(16), seconds(3)), Mode::Paused);
+        assert_eq!(Mode::of(true, seconds(0), seconds(1)), Mode::Paused);
+    }
+
+    #[test]
+    fn a_tag_changes_with_content_place_and_format_only() {
+        let chunk = |x, bytes: &'static str| vec![(ChunkPos::new(x, 0), Bytes::from_static(bytes.as_bytes()))];
+        let first = tag(false, &chunk(0, "a"));
+        assert_eq!(first, tag(false, &chunk(0, "a")));
+        assert!(![tag(false, &chunk(0, "b")), tag(false, &chunk(1, "a")), tag(true, &chunk(0, "a"))].contains(&first));
+    }
+
+    #[test]
+    fn a_tag_is_known_when_any_of_the_clients_tags_is_it() {
+        let headers = |value: &str| HeaderMap::from_iter([(IF_NONE_MATCH, value.parse().expect("header"))]);
+        for known in ["W/\"j1\"", "\"j1\"", "\"x\", W/\"j1\"", "*"] {
+            assert!(is_known(&headers(known), "W/\"j1\""), "{known}");
+        }
+        assert!(!is_known(&headers("W/\"j2\""), "W/\"j1\""));
+        assert!(!is_known(&HeaderMap::new(), "W/\"j1\""));
+    }
+
+    #[test]
+    fn protobuf_is_sent_to_who_asks_for_it() {
+        let headers = |value: &str| HeaderMap::from_iter([(ACCEPT, value.parse().expect("header"))]);
+        assert!(accepts_protobuf(&headers("application/x-protobuf")));
+        assert!(accepts_protobuf(&headers("text/html, application/x-protobuf;q=0.9")));
+        assert!(!accepts_protobuf(&headers("*/*")));
+        assert!(!accepts_protobuf(&HeaderMap::new()));
+    }
+}

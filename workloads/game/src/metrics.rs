@@ -1,0 +1,44 @@
+//! What the game server counts. Knows no HTTP.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// The game's counters; cheap to clone, all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    subscribers: Gauge,
+    actions: Counter,
+}
+
+/// A subscriber that is counted until it is dropped.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Metrics {
+    /// Makes the metrics and registers them as `fortia_game_*`.
+    pub fn register(registry: &mut Registry) -> Metrics {
+        let metrics = Metrics::default();
+        let registry = registry.sub_registry_with_prefix("fortia_game");
+        registry.register("subscribers", "Clients that watch an area", metrics.subscribers.clone());
+        registry.register("actions", "Actions queued for a tick", metrics.actions.clone());
+        metrics
+    }
+
+    /// Counts a subscriber, unless there are `limit` already.
+    pub(crate) fn subscriber(&self, limit: i64) -> Option<Counted> {
+        let counted = Counted(self.subscribers.clone());
+        (self.subscribers.inc() < limit).then_some(counted)
+    }
+
+    /// Counts an action.
+    pub(crate) fn action(&self) {
+        self.actions.inc();
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

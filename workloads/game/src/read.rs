@@ -1,0 +1,164 @@
+//! Reads of the world as of one committed tick, whole or not at all. Knows when to try again: a topology that
+//! changes under a read, or a tick that has become too old, never fails it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fortia_rdb::RdbError;
+use fortia_rdb::world::{Player, World};
+use fortia_vec::ChunkPos;
+use fortia_world::chunk::{Column, ColumnError};
+use fortia_world::entity::{Entity, EntityError};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::feed::Now;
+
+/// How long a read is tried again before it fails.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause before the second try; it doubles up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+
+/// Why a read failed for good.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The databases.
+    #[error(transparent)]
+    Rdb(#[from] RdbError),
+    /// A stored chunk is none.
+    #[error(transparent)]
+    Chunk(#[from] ColumnError),
+    /// A stored entity is none.
+    #[error(transparent)]
+    Entity(#[from] EntityError),
+}
+
+impl ReadError {
+    /// Whether the same read may succeed a little later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, ReadError::Rdb(error) if error.is_retryable())
+    }
+
+    /// Whether a newer committed tick must be read at.
+    pub fn is_too_new(&self) -> bool {
+        matches!(self, ReadError::Rdb(RdbError::TooNew { .. }))
+    }
+}
+
+/// Something as it was after a committed tick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen<T> {
+    /// The tick.
+    pub tick: u64,
+    /// What was there.
+    pub it: T,
+}
+
+/// Chunks and all entities in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Area {
+    /// The chunks that exist, in the order asked.
+    pub columns: Vec<Column>,
+    /// The entities that stand in them, chunk by chunk.
+    pub entities: Vec<Entity>,
+}
+
+/// Reads at the newest committed tick.
+#[derive(Clone)]
+pub struct Reader {
+    world: World,
+    now: watch::Receiver<Now>,
+}
+
+impl Reader {
+    /// Reads `world` at the tick that `now` says.
+    pub fn new(world: World, now: watch::Receiver<Now>) -> Reader {
+        Reader { world, now }
+    }
+
+    /// The stored bytes of the chunks that exist, in the order asked.
+    ///
+    /// # Errors
+    /// When the databases do not answer for too long.
+    pub async fn chunks(&self, at: &[ChunkPos]) -> Result<Seen<Vec<(ChunkPos, Bytes)>>, ReadError> {
+        self.patiently(async |tick| self.chunks_at(tick, at).await).await
+    }
+
+    /// The chunks that exist and all entities in them.
+    ///
+    /// # Errors
+    /// As [`Reader::chunks`], or when something stored cannot be understood.
+    pub async fn area(&self, at: &[ChunkPos]) -> Result<Seen<Area>, ReadError> {
+        self.patiently(async |tick| self.area_at(tick, at).await).await
+    }
+
+    /// The entities that exist, in the order asked.
+    ///
+    /// # Errors
+    /// As [`Reader::area`].
+    pub async fn entities(&self, ids: &[u64]) -> Result<Seen<Vec<Entity>>, ReadError> {
+        self.patiently(async |tick| self.entities_at(tick, ids).await).await
+    }
+
+    /// One try of [`Reader::area`] at a tick of the caller's.
+    ///
+    /// # Errors
+    /// As the databases answer.
+    pub async fn area_at(&self, tick: u64, at: &[ChunkPos]) -> Result<Area, ReadError> {
+        let columns: Vec<Column> =
+            self.chunks_at(tick, at).await?.iter().map(|(_, bytes)| Column::decode(bytes)).collect::<Result<_, _>>()?;
+        let ids: Vec<u64> = columns.iter().flat_map(|column| column.entities().iter().copied()).collect();
+        let entities = self.entities_at(tick, &ids).await?;
+        Ok(Area { columns, entities })
+    }
+
+    /// A player; none when they have not joined.
+    ///
+    /// # Errors
+    /// As [`Reader::chunks`].
+    pub async fn player(&self, name: &str) -> Result<Option<Player>, ReadError> {
+        Ok(self.patiently(async |_| Ok(self.world.player(name).await?)).await?.it)
+    }
+
+    /// Ids of a player's units, ascending.
+    ///
+    /// # Errors
+    /// As [`Reader::chunks`].
+    pub async fn player_entities(&self, name: &str) -> Result<Vec<u64>, ReadError> {
+        Ok(self.patiently(async |_| Ok(self.world.player_entities(name).await?)).await?.it)
+    }
+
+    async fn chunks_at(&self, tick: u64, at: &[ChunkPos]) -> Result<Vec<(ChunkPos, Bytes)>, ReadError> {
+        let found = self.world.chunks(tick, at).await?;
+        Ok(at.iter().copied().zip(found).filter_map(|(at, bytes)| Some((at, bytes?))).collect())
+    }
+
+    async fn entities_at(&self, tick: u64, ids: &[u64]) -> Result<Vec<Entity>, ReadError> {
+        let found = self.world.entities(tick, ids).await?;
+        Ok(found.into_iter().flatten().map(|bytes| Entity::decode(&bytes)).collect::<Result<_, _>>()?)
+    }
+
+    /// Runs `read` at the newest tick until it succeeds, fails for good, or patience ends.
+    async fn patiently<T>(&self, read: impl AsyncFn(u64) -> Result<T, ReadError>) -> Result<Seen<T>, ReadError> {
+        let until = Instant::now() + PATIENCE;
+        let mut pause = PAUSE;
+        loop {
+            let tick = self.now.borrow().tick;
+            let error = match read(tick).await {
+                Ok(it) => return Ok(Seen { tick, it }),
+                Err(error) if error.is_retryable() && Instant::now() < until => error,
+                Err(error) => return Err(error),
+            };
+            tracing::debug!(tick, %error, "reading again");
+            if error.is_too_new() {
+                // A newer tick is committed already; word of it is on its way.
+                let mut now = self.now.clone();
+                let _ = timeout_at(until, now.wait_for(|now| now.tick > tick)).await;
+            } else {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What goes wrong below, as problems for the client. Errors are logged here, once.
+
+use std::time::Duration;
+
+use fortia_rdb::RdbError;
+use fortia_rest::Problem;
+
+use crate::read::ReadError;
+
+const SOON: Duration = Duration::from_secs(1);
+
+/// A read or write of the world that failed.
+pub(crate) fn of_world(error: impl Into<ReadError>) -> Problem {
+    match error.into() {
+        ReadError::Rdb(RdbError::Frozen { address, reason }) => {
+            tracing::debug!(address, reason, "write refused: the world is paused");
+            paused()
+        }
+        error if error.is_retryable() => {
+            tracing::warn!(%error, "world does not answer");
+            Problem::unavailable("part of the world's database does not answer now: try again", SOON)
+        }
+        error => {
+            tracing::error!(%error, "world cannot be read or written");
+            Problem::internal()
+        }
+    }
+}
+
+/// The account database failed.
+pub(crate) fn of_accounts(error: &RdbError) -> Problem {
+    if error.is_retryable() {
+        tracing::warn!(%error, "accounts do not answer");
+        Problem::unavailable("the account database does not answer now: try again", SOON)
+    } else {
+        tracing::error!(%error, "session cannot be checked");
+        Problem::internal()
+    }
+}
+
+/// Nothing is written now; reads go on.
+pub(crate) fn paused() -> Problem {
+    let detail = "the world's mode is paused while its data is moved: it can be seen, orders are taken again soon";
+    Problem::unavailable(detail, SOON).of_kind("/problems/paused", "The world is paused")
+}

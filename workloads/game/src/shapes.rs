@@ -1,0 +1,198 @@
+//! The JSON of the API: how chunks, entities and orders look to a client. Knows no HTTP server and no storage.
+//!
+//! Ids are 64-bit and travel as strings: JavaScript's numbers would lose their last digits.
+
+use fortia_vec::BlockPos;
+use fortia_world::HEIGHT;
+use fortia_world::block::Block;
+use fortia_world::chunk::Column;
+use fortia_world::entity::Entity;
+use fortia_world::order::Order;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A block's place: x and y are horizontal, z is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// West to east.
+    pub x: i32,
+    /// South to north.
+    pub y: i32,
+    /// Up; 0 is the lowest.
+    pub z: i32,
+}
+
+/// One chunk column of 16 x 16 x height blocks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChunkShape {
+    /// In chunks, west to east.
+    pub x: i32,
+    /// In chunks, south to north.
+    pub y: i32,
+    /// Blocks from bottom to top.
+    pub height: u32,
+    /// Names of the blocks used here.
+    #[schema(example = json!(["air", "stone", "grass"]))]
+    pub palette: Vec<String>,
+    /// Pairs of index into the palette and number of blocks: x runs fastest, then y, then z.
+    #[schema(example = json!([1, 4096, 2, 256, 0, 12032]))]
+    pub runs: Vec<u32>,
+    /// Ids of the entities that stand here, ascending.
+    #[schema(example = json!(["9259542123273814144"]))]
+    pub entities: Vec<String>,
+}
+
+/// One entity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EntityShape {
+    /// 64-bit number as text.
+    #[schema(example = "9259542123273814144")]
+    pub id: String,
+    /// What it is.
+    #[schema(example = "handyman")]
+    pub kind: String,
+    /// Name of the player who commands it.
+    pub owner: String,
+    /// Where it stands.
+    pub at: Place,
+    /// Health left.
+    pub health: u32,
+    /// What it does.
+    pub order: OrderShape,
+    /// Steps still to take, next first.
+    pub path: Vec<Place>,
+    /// Why its last order ended; empty while none has.
+    pub outcome: String,
+    /// Wood it carries.
+    pub wood: u32,
+    /// Stone it carries.
+    pub stone: u32,
+}
+
+/// What a unit is to do: `hold`; `move` with `to`; `chop` or `mine` with `at`; `build` with `at` and `block`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OrderShape {
+    /// `hold`, `move`, `chop`, `mine` or `build`.
+    #[schema(example = "move")]
+    pub kind: String,
+    /// Where to go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Place>,
+    /// The block to work on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Place>,
+    /// Name of the block to place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<String>,
+}
+
+impl From<BlockPos> for Place {
+    fn from(at: BlockPos) -> Place {
+        Place { x: at.x, y: at.y, z: at.z }
+    }
+}
+
+impl From<Place> for BlockPos {
+    fn from(at: Place) -> BlockPos {
+        BlockPos::new(at.x, at.y, at.z)
+    }
+}
+
+impl From<&Column> for ChunkShape {
+    fn from(column: &Column) -> ChunkShape {
+        let mut names: Vec<Block> = Vec::new();
+        let mut runs: Vec<u32> = Vec::new();
+        let mut last = None;
+        for block in column.blocks() {
+            if last != Some(block) {
+                let known = names.iter().position(|name| *name == block);
+                let index = known.unwrap_or_else(|| {
+                    names.push(block);
+                    names.len() - 1
+                });
+                runs.extend([index as u32, 0]);
+                last = Some(block);
+            }
+            if let Some(length) = runs.last_mut() {
+                *length += 1;
+            }
+        }
+        ChunkShape {
+            x: column.at().x,
+            y: column.at().y,
+            height: u32::from(HEIGHT),
+            palette: names.into_iter().map(|block| block.name().to_owned()).collect(),
+            runs,
+            entities: column.entities().iter().map(u64::to_string).collect(),
+        }
+    }
+}
+
+impl From<&Entity> for EntityShape {
+    fn from(entity: &Entity) -> EntityShape {
+        EntityShape {
+            id: entity.id.to_string(),
+            kind: entity.kind.name().to_owned(),
+            owner: entity.owner.clone(),
+            at: entity.at.into(),
+            health: entity.health,
+            order: entity.order.into(),
+            path: entity.path.iter().copied().map(Place::from).collect(),
+            outcome: entity.outcome.clone(),
+            wood: entity.goods.wood,
+            stone: entity.goods.stone,
+        }
+    }
+}
+
+impl From<Order> for OrderShape {
+    fn from(order: Order) -> OrderShape {
+        let (to, at, block) = match order {
+            Order::Hold => (None, None, None),
+            Order::Move { to } => (Some(to), None, None),
+            Order::Chop { at } | Order::Mine { at } => (None, Some(at), None),
+            Order::Build { at, block } => (None, Some(at), Some(block)),
+        };
+        OrderShape {
+            kind: order.name().to_owned(),
+            to: to.map(Place::from),
+            at: at.map(Place::from),
+            block: block.map(|block| block.name().to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fortia_vec::{ChunkPos, LocalPos};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_told_as_runs_of_named_blocks_from_the_bottom_up() {
+        let mut column = Column::empty(ChunkPos::new(-1, 2));
+        for (x, block) in [(0, Block::Stone), (1, Block::Stone), (2, Block::Grass)] {
+            column.set(LocalPos { x, y: 0, z: 0 }, block);
+        }
+        column.set_entity(u64::MAX, true);
+        assert_eq!(
+            serde_json::to_value(ChunkShape::from(&column)).expect("json"),
+            json!({"x": -1, "y": 2, "height": 64, "palette": ["stone", "grass", "air"],
+                "runs": [0, 2, 1, 1, 2, 16 * 16 * 64 - 3], "entities": ["18446744073709551615"]})
+        );
+    }
+
+    #[test]
+    fn an_entity_tells_its_id_as_text_and_its_order_as_it_was_given() {
+        let mut unit = Entity::handyman(u64::MAX - 1, "bob", BlockPos::new(1, -2, 30));
+        unit.command(Order::Build { at: BlockPos::new(2, -2, 30), block: Block::Planks });
+        let shape = serde_json::to_value(EntityShape::from(&unit)).expect("json");
+        assert_eq!(shape["id"], json!("18446744073709551614"));
+        assert_eq!(shape["at"], json!({"x": 1, "y": -2, "z": 30}));
+        assert_eq!(shape["order"], json!({"kind": "build", "at": {"x": 2, "y": -2, "z": 30}, "block": "planks"}));
+        assert_eq!(serde_json::to_value(OrderShape::from(Order::Hold)).expect("json"), json!({"kind": "hold"}));
+    }
+}

@@ -1,0 +1,385 @@
+//! Keys carried from one version of the database to the next, whatever they mean: scan, copy, compare, unlink.
+//! Knows types of values and where keys belong; the order of the work is the migrator's.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fortia_common::boot::Boot;
+use fortia_common::topology::{Layout, Topology};
+use futures::future::try_join_all;
+use redis::Value;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::RdbError;
+use crate::connection::{Server, value};
+use crate::guard::{self, Guard};
+use crate::keyspace::{self, KeyText};
+use crate::place::Shards;
+use crate::write::{Op, Writer};
+
+/// Keys looked at in one step of a scan.
+const SCANNED: u64 = 256;
+/// Longest wait for an answer: batches are large, and nobody waits for one of them.
+const RESPONSE: Duration = Duration::from_secs(20);
+
+/// The shards of both versions, as a migration sees them.
+pub struct Migration {
+    shards: Shards,
+    topology: Topology,
+}
+
+/// What a batch copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Keys.
+    pub keys: u64,
+    /// Value bytes read and written; keys that stay on their server are copied inside it and add none.
+    pub bytes: u64,
+}
+
+/// A digest of a key's type and content, equal for equal values whatever the order of fields and members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValueDigest(u64);
+
+/// One step of a scan: a key may be seen more than once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Where to go on; 0: the scan is complete.
+    pub cursor: u64,
+    /// Keys of the version found in this step.
+    pub keys: Vec<KeyText>,
+}
+
+impl Migration {
+    /// Works under this topology; it stays as it is for the life of the migration.
+    pub fn new(boot: &Boot, topology: Topology) -> Migration {
+        Migration { shards: Shards::new(boot, RESPONSE), topology }
+    }
+
+    /// The topology worked under.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The guard of a shard.
+    ///
+    /// # Errors
+    /// When the topology has no such shard, or it does not answer.
+    pub async fn guard(&self, shard: u32) -> Result<Guard, RdbError> {
+        guard::read(&*self.shards.primary(&self.topology, shard)?).await
+    }
+
+    /// One step of a scan over the keys of a version on a shard, from `cursor` (0: the beginning).
+    ///
+    /// # Errors
+    /// When the shard does not answer.
+    pub async fn scan(&self, shard: u32, version: u64, cursor: u64) -> Result<Scanned, RdbError> {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(keyspace::pattern(version)).arg("COUNT").arg(SCANNED);
+        let (cursor, found): (u64, Vec<Vec<u8>>) =
+            self.shards.primary(&self.topology, shard)?.get(scan).await?;
+        Ok(Scanned { cursor, keys: found.iter().filter_map(|key| KeyText::of_physical(key, version)).collect() })
+    }
+
+    /// How many keys of a version a shard has.
+    ///
+    /// # Errors
+    /// When the shard does not answer.
+    pub async fn count(&self, shard: u32, version: u64) -> Result<u64, RdbError> {
+        let (mut cursor, mut keys) = (0, 0);
+        loop {
+            let step = self.scan(shard, version, cursor).await?;
+            keys += step.keys.len() as u64;
+            cursor = step.cursor;
+            if cursor == 0 {
+                return Ok(keys);
+            }
+        }
+    }
+
+    /// Copies keys of shard `source` to where `to` places them: inside the server where they stay, through here
+    /// where they move. Keys that are gone from the source are removed from the target.
+    ///
+    /// # Errors
+    /// `Corrupt` for a value of a type no world has; otherwise when a guard refuses or a shard does not answer.
+    pub async fn copy(
+        &self,
+        source: u32,
+        from: &Layout,
+        to: &Layout,
+        keys: &[KeyText],
+    ) -> Result<Copied, RdbError> {
+        let (stay, moved): (Vec<&KeyText>, Vec<&KeyText>) = keys.iter().partition(|key| key.shard(to) == source);
+        let mut by_shard: BTreeMap<u32, Vec<(Vec<u8>, Op)>> = BTreeMap::new();
+        for key in stay {
+            let copy = Op::Copy { from: key.physical(from.version) };
+            by_shard.entry(source).or_default().push((key.physical(to.version), copy));
+        }
+        let mut bytes = 0;
+        let values = self.values(source, from.version, &moved).await?;
+        for (key, found) in moved.into_iter().zip(values) {
+            bytes += found.len();
+            by_shard.entry(key.shard(to)).or_default().push((key.physical(to.version), found.put()));
+        }
+        self.write(to, by_shard).await?;
+        Ok(Copied { keys: keys.len() as u64, bytes })
+    }
+
+    /// Removes keys of version `to` from a shard, through its guard: only while a migration fills that version.
+    ///
+    /// # Errors
+    /// When the guard refuses or the shard does not answer.
+    pub async fn remove(&self, shard: u32, to: &Layout, keys: &[KeyText]) -> Result<(), RdbError> {
+        let deletes = keys.iter().map(|key| (key.physical(to.version), Op::Delete)).collect();
+        self.write(to, BTreeMap::from([(shard, deletes)])).await
+    }
+
+    async fn write(&self, to: &Layout, by_shard: BTreeMap<u32, Vec<(Vec<u8>, Op)>>) -> Result<(), RdbError> {
+        let writer = Writer {
+            cluster: self.shards.cluster(),
+            epoch: self.topology.epoch,
+            tick_epoch: 0,
+            version: to.version,
+        };
+        try_join_all(by_shard.into_iter().filter(|(_, operations)| !operations.is_empty()).map(
+            |(shard, operations)| {
+                let calls = writer.calls(&operations);
+                async move { self.shards.primary(&self.topology, shard)?.ask(&calls).await.map(drop) }
+            },
+        ))
+        .await?;
+        Ok(())
+    }
+
+    /// Digests of keys of a version on a shard, in the order asked; none where there is no such key.
+    ///
+    /// # Errors
+    /// As [`Migration::copy`].
+    pub async fn digests(
+        &self,
+        shard: u32,
+        version: u64,
+        keys: &[KeyText],
+    ) -> Result<Vec<Option<ValueDigest>>, RdbError> {
+        let keys: Vec<&KeyText> = keys.iter().collect();
+        Ok(self.values(shard, version, &keys).await?.into_iter().map(Found::digest).collect())
+    }
+
+    /// Unlinks keys of a version from a shard, past the guard: for versions that nobody reads any more.
+    ///
+    /// # Errors
+    /// When the shard does not answer.
+    pub async fn unlink(&self, shard: u32, version: u64, keys: &[KeyText]) -> Result<u64, RdbError> {
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let mut command = redis::cmd("UNLINK");
+        for key in keys {
+            command.arg(key.physical(version));
+        }
+        self.shards.primary(&self.topology, shard)?.one(command).await
+    }
+
+    /// Unlinks the set of written keys of a version.
+    ///
+    /// # Errors
+    /// When the shard does not answer.
+    pub async fn unlink_dirty(&self, shard: u32, version: u64) -> Result<(), RdbError> {
+        let mut command = redis::cmd("UNLINK");
+        command.arg(keyspace::dirty(version));
+        self.shards.primary(&self.topology, shard)?.one(command).await
+    }
+
+    /// Some of the keys written while the version was being copied; empty when there are none left.
+    ///
+    /// # Errors
+    /// When the shard does not answer.
+    pub async fn dirty(&self, shard: u32, version: u64) -> Result<Vec<KeyText>, RdbError> {
+        let mut command = redis::cmd("SRANDMEMBER");
+        command.arg(keyspace::dirty(version)).arg(SCANNED);
+        let members: Vec<Vec<u8>> = self.shards.primary(&self.topology, shard)?.get(command).await?;
+        Ok(members.into_iter().map(KeyText::of_dirty).collect())
+    }
+
+    /// Takes keys out of the set of written keys. To be done before they are copied: a key written again in between
+    /// is then noted again.
+    ///
+    /// # Errors
+    /// When the shard does not answer.
+    pub async fn clear_dirty(&self, shard: u32, version: u64, keys: &[KeyText]) -> Result<(), RdbError> {
+        let mut command = redis::cmd("SREM");
+        command.arg(keyspace::dirty(version));
+        for key in keys {
+            command.arg(key.as_bytes());
+        }
+        self.shards.primary(&self.topology, shard)?.one(command).await
+    }
+
+    async fn values(&self, shard: u32, version: u64, keys: &[&KeyText]) -> Result<Vec<Found>, RdbError> {
+        let server: &Server = &*self.shards.primary(&self.topology, shard)?;
+        let physical: Vec<Vec<u8>> = keys.iter().map(|key| key.physical(version)).collect();
+        let mut pipe = redis::pipe();
+        for key in &physical {
+            pipe.cmd("TYPE").arg(key.as_slice());
+        }
+        let types = server.read(&pipe).await?;
+        let mut readers = Vec::with_capacity(types.len());
+        for (key, answer) in physical.iter().zip(types) {
+            let name: String = value(server.address(), answer)?;
+            let kind = Kind::parse(&name)
+                .ok_or_else(|| RdbError::corrupt(String::from_utf8_lossy(key), format!("no world has a {name}")))?;
+            readers.push(kind);
+        }
+        let mut pipe = redis::pipe();
+        for (key, kind) in physical.iter().zip(&readers) {
+            pipe.add_command(kind.read(key));
+        }
+        let answers = server.read(&pipe).await?;
+        readers.into_iter().zip(answers).map(|(kind, answer)| kind.found(server.address(), answer)).collect()
+    }
+}
+
+/// Types of values a world has.
+#[derive(Clone, Copy)]
+enum Kind {
+    None,
+    Hash,
+    Set,
+    List,
+    String,
+}
+
+/// A value as read. Hashes are field, value, field, ...
+enum Found {
+    Nothing,
+    Hash(Vec<Bytes>),
+    Set(Vec<Bytes>),
+    List(Vec<Bytes>),
+    String(Bytes),
+}
+
+impl Kind {
+    fn parse(name: &str) -> Option<Kind> {
+        match name {
+            "none" => Some(Kind::None),
+            "hash" => Some(Kind::Hash),
+            "set" => Some(Kind::Set),
+            "list" => Some(Kind::List),
+            "string" => Some(Kind::String),
+            _ => None,
+        }
+    }
+
+    fn read(self, key: &[u8]) -> redis::Cmd {
+        let mut command = redis::cmd(match self {
+            Kind::None => "EXISTS",
+            Kind::Hash => "HGETALL",
+            Kind::Set => "SMEMBERS",
+            Kind::List => "LRANGE",
+            Kind::String => "GET",
+        });
+        command.arg(key);
+        if let Kind::List = self {
+            command.arg(0).arg(-1);
+        }
+        command
+    }
+
+    fn found(self, address: &str, answer: Value) -> Result<Found, RdbError> {
+        Ok(match self {
+            Kind::None => Found::Nothing,
+            Kind::Hash => Found::many(value(address, answer)?, Found::Hash),
+            Kind::Set => Found::many(value(address, answer)?, Found::Set),
+            Kind::List => Found::many(value(address, answer)?, Found::List),
+            Kind::String => value::<Option<Bytes>>(address, answer)?.map_or(Found::Nothing, Found::String),
+        })
+    }
+}
+
+impl Found {
+    /// A key that is gone since its type was asked reads as empty; Redis has no empty hashes, sets or lists.
+    fn many(all: Vec<Bytes>, as_kind: impl Fn(Vec<Bytes>) -> Found) -> Found {
+        if all.is_empty() { Found::Nothing } else { as_kind(all) }
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Found::Nothing => 0,
+            Found::Hash(all) | Found::Set(all) | Found::List(all) => all.iter().map(|one| one.len() as u64).sum(),
+            Found::String(value) => value.len() as u64,
+        }
+    }
+
+    fn put(self) -> Op {
+        match self {
+            Found::Nothing => Op::Delete,
+            Found::Hash(all) => Op::PutHash(all),
+            Found::Set(all) => Op::PutSet(all),
+            Found::List(all) => Op::PutList(all),
+            Found::String(value) => Op::PutString(value),
+        }
+    }
+
+    fn digest(self) -> Option<ValueDigest> {
+        let (tag, canonical) = match self {
+            Found::Nothing => return None,
+            Found::Hash(all) => {
+                let mut pairs: Vec<[Bytes; 2]> = all.chunks_exact(2).map(|p| [p[0].clone(), p[1].clone()]).collect();
+                pairs.sort_unstable();
+                (b'h', pairs.into_iter().flatten().collect())
+            }
+            Found::Set(mut all) => {
+                all.sort_unstable();
+                (b's', all)
+            }
+            Found::List(all) => (b'l', all),
+            Found::String(value) => (b'v', vec![value]),
+        };
+        let mut hash = Xxh3::new();
+        hash.update(&[tag]);
+        for part in canonical {
+            // With its length in front, so that no two different sequences look alike.
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(&part);
+        }
+        Some(ValueDigest(hash.digest()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(all: &[&'static str]) -> Vec<Bytes> {
+        all.iter().map(|text| Bytes::from_static(text.as_bytes())).collect()
+    }
+
+    #[test]
+    fn the_order_of_fields_and_members_does_not_matter_that_of_lists_does() {
+        let digest = |found: Found| found.digest();
+        assert_eq!(
+            digest(Found::Hash(texts(&["a", "1", "b", "2"]))),
+            digest(Found::Hash(texts(&["b", "2", "a", "1"])))
+        );
+        assert_eq!(digest(Found::Set(texts(&["a", "b"]))), digest(Found::Set(texts(&["b", "a"]))));
+        assert_ne!(digest(Found::List(texts(&["a", "b"]))), digest(Found::List(texts(&["b", "a"]))));
+    }
+
+    #[test]
+    fn values_that_only_look_alike_have_different_digests() {
+        let alike = [
+            Found::Hash(texts(&["a", "b"])),
+            Found::Hash(texts(&["b", "a"])),
+            Found::Set(texts(&["a", "b"])),
+            Found::Set(texts(&["ab"])),
+            Found::List(texts(&["a", "b"])),
+            Found::List(texts(&["ab", ""])),
+            Found::String(Bytes::from_static(b"ab")),
+        ];
+        let digests: Vec<_> = alike.into_iter().map(Found::digest).collect();
+        for (i, digest) in digests.iter().enumerate() {
+            assert!(!digests[..i].contains(digest), "{i}");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The world in its shards: reads that fall back to replicas, writes through the guards, the scheduler's holds.
+//! Knows keys, slots and who answers; knows nothing of what chunks, entities and actions contain.
+
+mod hold;
+mod read;
+mod ticks;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fortia_common::boot::Boot;
+use fortia_common::topology::{Layout, Topology};
+use fortia_vec::{BlockPos, ChunkPos, RegionPos};
+use futures::future::try_join_all;
+use tokio::sync::watch;
+
+use crate::RdbError;
+use crate::connection::RESPONSE;
+use crate::guard::{self, Guard};
+use crate::keyspace::WorldKey;
+use crate::place::Shards;
+use crate::write::{Op, Writer};
+
+/// How long a writer waits for a newer topology after a guard has refused its epoch or version.
+const NEWER_TOPOLOGY: Duration = Duration::from_secs(2);
+
+/// The shards of the world. Clones share their connections.
+#[derive(Clone)]
+pub struct World {
+    shards: Arc<Shards>,
+    topology: watch::Receiver<Topology>,
+}
+
+/// The world as a whole, as worldgen left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// What it was generated from.
+    pub seed: u64,
+    /// Radius in chunks: chunks from -size to size exist.
+    pub size: u32,
+    /// Unix time in ms of its creation.
+    pub created_ms: u64,
+    /// Wanted time between two ticks.
+    pub tick_period_ms: u64,
+}
+
+/// A player in this world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Player {
+    /// Unix time in ms at which they joined.
+    pub joined_ms: u64,
+    /// Where they started.
+    pub start: BlockPos,
+}
+
+/// What one ticker commits of one tick. Empty bytes remove the thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Chunk columns as stored.
+    pub chunks: Vec<(ChunkPos, Bytes)>,
+    /// Entities as stored.
+    pub entities: Vec<(u64, Bytes)>,
+    /// Regions whose actions were read; those of the tick before are removed now.
+    pub read_actions: Vec<RegionPos>,
+}
+
+impl World {
+    /// The shards of the topology, as it changes. Connects to nothing before it is asked.
+    pub fn connect(boot: &Boot, topology: watch::Receiver<Topology>) -> World {
+        World { shards: Arc::new(Shards::new(boot, RESPONSE)), topology }
+    }
+
+    fn now(&self) -> Topology {
+        self.topology.borrow().clone()
+    }
+
+    fn writer<'a>(&'a self, topology: &Topology, tick_epoch: u64) -> Writer<'a> {
+        Writer {
+            cluster: self.shards.cluster(),
+            epoch: topology.epoch,
+            tick_epoch,
+            version: topology.serving.version,
+        }
+    }
+
+    /// Makes a player: their entities first, then the record that says they joined. Writing the same player again
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// When a guard refuses (`Frozen` while a re-sharding holds the world) or a shard does not answer.
+    pub async fn create_player(&self, name: &str, player: &Player, entities: &[u64]) -> Result<(), RdbError> {
+        let topology = self.now();
+        if !entities.is_empty() {
+            let ids = entities.iter().map(|id| Bytes::from(id.to_string())).collect();
+            let key = WorldKey::PlayerEntities(name.to_owned());
+            self.write(&topology, 0, 0, vec![(key, Op::SetAdd(ids))]).await?;
+        }
+        let fields = fields(&[
+            ("joined", player.joined_ms.to_string()),
+            ("x", player.start.x.to_string()),
+            ("y", player.start.y.to_string()),
+            ("z", player.start.z.to_string()),
+        ]);
+        self.write(&topology, 0, 0, vec![(WorldKey::Player(name.to_owned()), Op::HashSet(fields))]).await
+    }
+
+    /// Writes generated chunks, as of tick 0.
+    ///
+    /// # Errors
+    /// When a guard refuses or a shard does not answer.
+    pub async fn write_chunks(&self, chunks: &[(ChunkPos, Bytes)]) -> Result<(), RdbError> {
+        let slot = |value: &Bytes| Op::Slot { tick: 0, value: value.clone() };
+        let operations = chunks.iter().map(|(at, value)| (WorldKey::Chunk(*at), slot(value))).collect();
+        self.write(&self.now(), 0, 0, operations).await
+    }
+
+    /// Writes generated entities, as of tick 0.
+    ///
+    /// # Errors
+    /// As [`World::write_chunks`].
+    pub async fn write_entities(&self, entities: &[(u64, Bytes)]) -> Result<(), RdbError> {
+        let slot = |value: &Bytes| Op::Slot { tick: 0, value: value.clone() };
+        let operations = entities.iter().map(|(id, value)| (WorldKey::Entity(*id), slot(value))).collect();
+        self.write(&self.now(), 0, 0, operations).await
+    }
+
+    /// Writes the record that says the world is complete. Worldgen's last write.
+    ///
+    /// # Errors
+    /// As [`World::write_chunks`].
+    pub async fn write_info(&self, info: &Info) -> Result<(), RdbError> {
+        let fields = fields(&[
+            ("seed", info.seed.to_string()),
+            ("size", info.size.to_string()),
+            ("created", info.created_ms.to_string()),
+            ("tick_period", info.tick_period_ms.to_string()),
+        ]);
+        self.write(&self.now(), 0, 0, vec![(WorldKey::Info, Op::HashSet(fields))]).await
+    }
+
+    /// The guard of a shard of the topology.
+    ///
+    /// # Errors
+    /// When the topology has no such shard, or it does not answer.
+    pub async fn guard(&self, shard: u32) -> Result<Guard, RdbError> {
+        guard::read(&*self.shards.primary(&self.now(), shard)?).await
+    }
+
+    /// One pipelined call per shard, all shards at once. `replicas`: how many must confirm before it counts.
+    async fn write(
+        &self,
+        topology: &Topology,
+        tick_epoch: u64,
+        replicas: u32,
+        operations: Vec<(WorldKey, Op)>,
+    ) -> Result<(), RdbError> {
+        let layout = topology.serving;
+        let mut by_shard: BTreeMap<u32, Vec<(Vec<u8>, Op)>> = BTreeMap::new();
+        for (key, op) in operations {
+            let physical = key.physical(layout.version).into_bytes();
+            by_shard.entry(key.shard(&layout)).or_default().push((physical, op));
+        }
+        let writer = self.writer(topology, tick_epoch);
+        try_join_all(by_shard.into_iter().map(|(shard, operations)| {
+            let calls = writer.calls(&operations);
+            async move { self.send(topology, shard, calls, replicas).await }
+        }))
+        .await?;
+        Ok(())
+    }
+
+    async fn send(
+        &self,
+        topology: &Topology,
+        shard: u32,
+        mut calls: redis::Pipeline,
+        replicas: u32,
+    ) -> Result<(), RdbError> {
+        let server = self.shards.primary(topology, shard)?;
+        if replicas > 0 {
+            // The server's own limit ends before ours, so that its count comes back.
+            let limit = (RESPONSE / 2).as_millis() as u64;
+            calls.cmd("WAIT").arg(replicas).arg(limit);
+        }
+        let confirmed = server.ask(&calls).await?.pop().unwrap_or_default();
+        if replicas > 0 {
+            let confirmed: u32 = crate::connection::value(server.address(), confirmed)?;
+            if confirmed < replicas {
+                let address = server.address().to_owned();
+                return Err(RdbError::NotReplicated { address, wanted: replicas, confirmed });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Indices into `keys` by shard.
+fn by_shard(keys: &[WorldKey], layout: &Layout) -> BTreeMap<u32, Vec<usize>> {
+    let mut shards: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (i, key) in keys.iter().enumerate() {
+        shards.entry(key.shard(layout)).or_default().push(i);
+    }
+    shards
+}
+
+fn fields(pairs: &[(&'static str, String)]) -> Vec<Bytes> {
+    let pair = |(name, value): &(&'static str, String)| [Bytes::from_static(name.as_bytes()), value.clone().into()];
+    pairs.iter().flat_map(pair).collect()
+}
+
+fn field<T: std::str::FromStr>(key: &str, fields: &HashMap<String, String>, name: &str) -> Result<T, RdbError> {
+    let text = fields.get(name).ok_or_else(|| RdbError::corrupt(key, format!("field {name} is missing")))?;
+    text.parse().map_err(|_| RdbError::corrupt(key, format!("field {name} is {text:?}")))
+}

@@ -1,0 +1,129 @@
+//! Calls of the server-side function `fortia_write`: operations on keys, packed into few commands. Knows the
+//! function's argument format, not what is written.
+
+use bytes::Bytes;
+use fortia_common::records;
+
+/// Operations in one call; larger batches become several calls of one pipeline.
+const OPERATIONS: usize = 256;
+/// Value bytes in one call, unless a single value is larger.
+const BYTES: usize = 2 << 20;
+
+/// Something done to one key.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    /// Two-slot write; an empty value is a tombstone.
+    Slot { tick: u64, value: Bytes },
+    /// Sets fields (field, value, field, ...).
+    HashSet(Vec<Bytes>),
+    /// Adds members.
+    SetAdd(Vec<Bytes>),
+    /// Appends an action for a tick.
+    Act { tick: u64, action: Bytes },
+    /// Removes the key.
+    Delete,
+    /// Replaces the whole hash (field, value, field, ...).
+    PutHash(Vec<Bytes>),
+    /// Replaces the whole set.
+    PutSet(Vec<Bytes>),
+    /// Replaces the whole list.
+    PutList(Vec<Bytes>),
+    /// Replaces the whole string.
+    PutString(Bytes),
+    /// Copies another key of the same server, in the server.
+    Copy { from: Vec<u8> },
+}
+
+impl Op {
+    fn name(&self) -> &'static str {
+        match self {
+            Op::Slot { .. } => "SLOT",
+            Op::HashSet(_) => "HSET",
+            Op::SetAdd(_) => "SADD",
+            Op::Act { .. } => "ACT",
+            Op::Delete => "DEL",
+            Op::PutHash(_) => "PUTHASH",
+            Op::PutSet(_) => "PUTSET",
+            Op::PutList(_) => "PUTLIST",
+            Op::PutString(_) => "PUTSTRING",
+            Op::Copy { .. } => "COPY",
+        }
+    }
+
+    fn arguments(&self) -> Vec<Bytes> {
+        let number = |n: &u64| Bytes::from(n.to_string());
+        match self {
+            Op::Slot { tick, value } => vec![number(tick), value.clone()],
+            Op::Act { tick, action } => vec![number(tick), action.clone()],
+            Op::HashSet(all) | Op::SetAdd(all) | Op::PutHash(all) | Op::PutSet(all) | Op::PutList(all) => all.clone(),
+            Op::PutString(value) => vec![value.clone()],
+            Op::Copy { from } => vec![Bytes::from(from.clone())],
+            Op::Delete => Vec::new(),
+        }
+    }
+}
+
+/// As whom and into which version a call writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Writer<'a> {
+    pub(crate) cluster: &'a str,
+    pub(crate) epoch: u64,
+    /// 0: not a ticker.
+    pub(crate) tick_epoch: u64,
+    pub(crate) version: u64,
+}
+
+impl Writer<'_> {
+    /// The calls that do these operations (physical key, what), in order. Without operations: one call that only
+    /// raises the tick epoch.
+    pub(crate) fn calls(&self, operations: &[(Vec<u8>, Op)]) -> redis::Pipeline {
+        let mut pipe = redis::pipe();
+        if operations.is_empty() {
+            pipe.add_command(self.call(&[]));
+        }
+        let mut rest: Vec<(&[u8], &Op, Vec<Bytes>)> = Vec::new();
+        let mut bytes = 0;
+        for (key, op) in operations {
+            let arguments = op.arguments();
+            let size = key.len() + arguments.iter().map(Bytes::len).sum::<usize>();
+            if !rest.is_empty() && (rest.len() == OPERATIONS || bytes + size > BYTES) {
+                pipe.add_command(self.call(&rest));
+                rest.clear();
+                bytes = 0;
+            }
+            bytes += size;
+            rest.push((key, op, arguments));
+        }
+        if !rest.is_empty() {
+            pipe.add_command(self.call(&rest));
+        }
+        pipe
+    }
+
+    fn call(&self, operations: &[(&[u8], &Op, Vec<Bytes>)]) -> redis::Cmd {
+        let mut call = redis::cmd("FCALL");
+        call.arg("fortia_write").arg(operations.len() + 1).arg(records::GUARD);
+        for (key, ..) in operations {
+            call.arg(*key);
+        }
+        call.arg(self.cluster).arg(self.epoch).arg(self.tick_epoch).arg(self.version);
+        for (_, op, arguments) in operations {
+            call.arg(op.name()).arg(arguments.len());
+            for argument in arguments {
+                call.arg(argument.as_ref());
+            }
+        }
+        call
+    }
+
+    /// The call that closes a tick's actions and returns the lists of these keys.
+    pub(crate) fn take(&self, tick: u64, keys: &[Vec<u8>]) -> redis::Cmd {
+        let mut call = redis::cmd("FCALL");
+        call.arg("fortia_take").arg(keys.len() + 1).arg(records::GUARD);
+        for key in keys {
+            call.arg(key.as_slice());
+        }
+        call.arg(self.cluster).arg(self.epoch).arg(self.tick_epoch).arg(self.version).arg(tick);
+        call
+    }
+}

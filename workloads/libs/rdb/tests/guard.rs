@@ -1,0 +1,200 @@
+//! What the guards refuse, and that a refusal changes nothing.
+
+use bytes::Bytes;
+use fortia_common::boot::Service;
+use fortia_common::records::GUARD;
+use fortia_common::topology::{Layout, Phase, Topology};
+use fortia_rdb::RdbError;
+use fortia_rdb::guard::State;
+use fortia_rdb::world::{Changes, World};
+use fortia_testredis::{CLUSTER, DataPlane};
+use fortia_vec::{ChunkPos, RegionPos};
+use tokio::sync::watch;
+
+async fn world(plane: &DataPlane) -> (World, watch::Sender<Topology>) {
+    let (sender, topology) = watch::channel(plane.topology().await);
+    (World::connect(&plane.boot(Service::Ticker), topology), sender)
+}
+
+fn one_chunk(value: &'static str) -> Changes {
+    Changes { chunks: vec![(ChunkPos { x: 0, y: 0 }, Bytes::from_static(value.as_bytes()))], ..Changes::default() }
+}
+
+const HERE: [ChunkPos; 1] = [ChunkPos { x: 0, y: 0 }];
+
+#[tokio::test]
+async fn a_late_ticker_is_refused_by_the_guard() {
+    let plane = DataPlane::start(1).await;
+    let (world, _topology) = world(&plane).await;
+    world.commit_tick(5, 1, &one_chunk("new"), 0).await.expect("epoch 5 commits");
+    let late = world.commit_tick(4, 1, &one_chunk("late"), 0).await;
+    assert!(matches!(late, Err(RdbError::Stale { .. })), "{late:?}");
+    let late = world.take_actions(4, 2, &[RegionPos { x: 0, y: 0 }]).await;
+    assert!(matches!(late, Err(RdbError::Stale { .. })), "{late:?}");
+    assert_eq!(world.chunks(1, &HERE).await, Ok(vec![Some(Bytes::from_static(b"new"))]));
+}
+
+#[tokio::test]
+async fn an_epoch_raised_by_the_scheduler_shuts_out_tickers_that_have_not_heard_of_it() {
+    let plane = DataPlane::start(2).await;
+    let (world, _topology) = world(&plane).await;
+    world.raise(7).await.expect("raises");
+    for shard in 0..2 {
+        assert_eq!(world.guard(shard).await.expect("a guard").tick_epoch, 7);
+    }
+    assert!(matches!(world.commit_tick(6, 1, &one_chunk("late"), 0).await, Err(RdbError::Stale { .. })));
+    assert!(matches!(world.raise(6).await, Err(RdbError::Stale { .. })));
+}
+
+#[tokio::test]
+async fn a_writer_of_an_older_topology_is_refused() {
+    let plane = DataPlane::start(1).await;
+    let (world, _sender) = world(&plane).await;
+    let mut newer = plane.topology().await;
+    newer.epoch = 9;
+    world.unfreeze(&newer).await.expect("the guard goes to epoch 9");
+    let old = world.commit_tick(1, 1, &one_chunk("old"), 0).await;
+    assert!(matches!(old, Err(RdbError::Stale { .. })), "{old:?}");
+    let old = world.unfreeze(&plane.topology().await).await;
+    assert!(matches!(old, Err(RdbError::Stale { .. })), "{old:?}");
+}
+
+#[tokio::test]
+async fn only_the_writable_version_is_written() {
+    let plane = DataPlane::start(1).await;
+    let (world, topology) = world(&plane).await;
+    topology.send_modify(|topology| topology.serving.version = 2);
+    let other = world.commit_tick(1, 1, &one_chunk("other"), 0).await;
+    assert!(matches!(other, Err(RdbError::WrongVersion { .. })), "{other:?}");
+    assert_eq!(plane.shards[0].run::<u64>(&["DBSIZE"]).await, 1, "only the guard is there");
+}
+
+#[tokio::test]
+async fn a_frozen_world_takes_no_writes_until_it_is_unfrozen_and_keeps_what_it_had() {
+    let mut plane = DataPlane::start(1).await;
+    let (world, sender) = world(&plane).await;
+    world.commit_tick(1, 1, &one_chunk("before"), 0).await.expect("commits");
+    let topology = plane.retarget(2, Phase::Copying).await;
+    sender.send_replace(topology.clone());
+    world.freeze(&topology).await.expect("freezes");
+    for shard in 0..2 {
+        let guard = world.guard(shard).await.expect("a guard");
+        assert_eq!((guard.state, guard.target, guard.epoch), (State::Frozen, 2, topology.epoch));
+    }
+    let region = RegionPos { x: 0, y: 0 };
+    let refusals = [
+        world.commit_tick(1, 2, &one_chunk("during"), 0).await,
+        world.push_action(2, region, Bytes::from_static(b"a")).await.map(drop),
+        world.take_actions(1, 2, &[region]).await.map(drop),
+    ];
+    for refused in refusals {
+        assert!(matches!(refused, Err(RdbError::Frozen { .. })), "{refused:?}");
+    }
+    world.unfreeze(&topology).await.expect("unfreezes");
+    assert_eq!(world.chunks(2, &HERE).await, Ok(vec![Some(Bytes::from_static(b"before"))]));
+    world.commit_tick(1, 2, &one_chunk("after"), 0).await.expect("commits again");
+}
+
+#[tokio::test]
+async fn opening_the_target_moves_writers_over_and_leaves_surplus_groups_frozen() {
+    let mut plane = DataPlane::start(2).await;
+    let (world, sender) = world(&plane).await;
+    world.take_actions(1, 3, &[RegionPos { x: 0, y: 0 }]).await.expect("tick 3 is closed somewhere");
+    let topology = plane.retarget(1, Phase::Cutover).await;
+    world.freeze(&topology).await.expect("freezes");
+    world.open_target(&topology, topology.epoch + 1, 3).await.expect("opens");
+    let guard = world.guard(0).await.expect("a guard");
+    assert_eq!((guard.version, guard.state, guard.target, guard.closed), (2, State::Open, 0, 3));
+    let left = world.guard(1).await.expect("a guard");
+    assert_eq!((left.version, left.state, left.target), (1, State::Frozen, 0));
+    // A player who does not know yet is let in as soon as they do.
+    let pusher = world.clone();
+    let action = tokio::spawn(async move {
+        pusher.push_action(2, RegionPos { x: 0, y: 0 }, Bytes::from_static(b"go")).await
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let mut flipped = topology.clone();
+    flipped.epoch += 1;
+    flipped.serving = Layout { version: 2, shards: 1, ..topology.serving };
+    flipped.target = None;
+    sender.send_replace(flipped);
+    assert_eq!(action.await.expect("joins"), Ok(4));
+    assert_eq!(plane.shards[0].run::<u64>(&["EXISTS", "v2:actions:4:0:0"]).await, 1);
+}
+
+#[tokio::test]
+async fn a_server_of_another_cluster_or_group_or_without_guard_is_never_an_empty_world() {
+    let plane = DataPlane::start(2).await;
+    let spoil: [&[&str]; 4] = [
+        &["HSET", GUARD, "uid", "other"],
+        &["HSET", GUARD, "uid", CLUSTER, "group", "shard-1"],
+        &["HSET", GUARD, "group", "shard-0", "index", "1"],
+        &["FLUSHALL"],
+    ];
+    for change in spoil {
+        plane.shards[0].run::<redis::Value>(change).await;
+        let (world, _topology) = world(&plane).await;
+        let everywhere: Vec<ChunkPos> = ChunkPos::within(1).collect();
+        let read = world.chunks(1, &everywhere).await;
+        assert!(matches!(read, Err(RdbError::Foreign { .. })), "{change:?}: {read:?}");
+        let written = world.raise(1).await;
+        assert!(matches!(written, Err(RdbError::Foreign { .. })), "{change:?}: {written:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_on_a_server_that_lost_its_guard_is_refused_on_a_connection_that_still_stands() {
+    let plane = DataPlane::start(1).await;
+    let (world, _topology) = world(&plane).await;
+    world.raise(1).await.expect("connects");
+    plane.shards[0].run::<()>(&["FLUSHALL"]).await;
+    assert!(matches!(world.commit_tick(1, 1, &one_chunk("x"), 0).await, Err(RdbError::Foreign { .. })));
+    assert_eq!(plane.shards[0].run::<u64>(&["DBSIZE"]).await, 0);
+}
+
+#[tokio::test]
+async fn a_call_with_one_refused_operation_writes_nothing() {
+    let plane = DataPlane::start(1).await;
+    let shard = &plane.shards[0];
+    shard.run::<()>(&["SET", "v1:e:2", "not a hash"]).await;
+    let (world, _topology) = world(&plane).await;
+    let value = Bytes::from_static(b"entity");
+    let changes = Changes { entities: vec![(1, value.clone()), (2, value)], ..Changes::default() };
+    let refused = world.commit_tick(3, 1, &changes, 0).await;
+    assert!(matches!(refused, Err(RdbError::Corrupt { .. })), "{refused:?}");
+    assert_eq!(shard.run::<u64>(&["EXISTS", "v1:e:1"]).await, 0);
+    assert_eq!(world.guard(0).await.expect("a guard").tick_epoch, 0);
+}
+
+#[tokio::test]
+async fn while_a_version_is_copied_every_written_key_is_noted() {
+    let plane = DataPlane::start(1).await;
+    plane.shards[0].run::<()>(&["HSET", GUARD, "state", "copying", "target", "2"]).await;
+    let (world, _topology) = world(&plane).await;
+    world.commit_tick(1, 1, &one_chunk("x"), 0).await.expect("commits");
+    let noted: Vec<String> = plane.shards[0].run(&["SMEMBERS", "v1:dirty"]).await;
+    assert_eq!(noted, ["c:0:0"]);
+}
+
+#[tokio::test]
+async fn a_service_with_its_own_user_needs_no_more_than_its_keys_and_commands() {
+    let mut plane = DataPlane::start(1).await;
+    let shard = &mut plane.shards[0];
+    let rules = "ACL SETUSER ticker on >secret resetkeys ~v1:* ~fortia:guard -@all \
+                 +fcall +hget +hmget +hset +type +del +rpush +lrange +sadd +hgetall +client|setinfo";
+    shard.run::<()>(&rules.split_whitespace().collect::<Vec<_>>()).await;
+    shard.run::<()>(&["ACL", "SETUSER", "default", "resetpass", ">other"]).await;
+    let mut boot = plane.boot(Service::Ticker);
+    let (_sender, topology) = watch::channel(plane.topology().await);
+    boot.password = "wrong".into();
+    let refused = World::connect(&boot, topology.clone()).raise(1).await;
+    assert!(matches!(refused, Err(RdbError::Fenced { .. })), "{refused:?}");
+    boot.password = "secret".into();
+    let world = World::connect(&boot, topology);
+    let region = RegionPos { x: 0, y: 0 };
+    let action = Bytes::from_static(b"a");
+    world.push_action(1, region, action.clone()).await.expect("pushes");
+    assert_eq!(world.take_actions(1, 1, &[region]).await, Ok(vec![(region, vec![action])]));
+    let changes = Changes { read_actions: vec![region], ..one_chunk("x") };
+    world.commit_tick(1, 1, &changes, 0).await.expect("commits");
+}

@@ -1,0 +1,151 @@
+//! A whole data plane in processes: account database, control database and shards, with guards and records as
+//! the operator writes them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use fortia_common::boot::{Boot, Service};
+use fortia_common::records::{self, Config, EditStrategy, WorldConfig};
+use fortia_common::topology::{Group, Layout, Phase, Placement, Topology};
+
+use crate::server::TestServer;
+
+/// Uid of the cluster every data plane belongs to.
+pub const CLUSTER: &str = "test-cluster";
+
+/// Servers of one cluster; they end when it is dropped.
+pub struct DataPlane {
+    /// The account database.
+    pub auth_db: TestServer,
+    /// The control database.
+    pub control_db: TestServer,
+    /// The shards, by index.
+    pub shards: Vec<TestServer>,
+}
+
+impl DataPlane {
+    /// Starts a cluster that serves version 1 on so many shards, placed by modulo: guards open, topology and
+    /// configuration (world `test`, seed 42, radius 2, ticks of 50 ms) written.
+    pub async fn start(shards: u32) -> DataPlane {
+        DataPlane::with(shards, Placement::Modulo).await
+    }
+
+    /// As [`DataPlane::start`], with the placement given.
+    pub async fn with(shards: u32, placement: Placement) -> DataPlane {
+        let mut plane = DataPlane {
+            auth_db: TestServer::start().await,
+            control_db: TestServer::start().await,
+            shards: Vec::new(),
+        };
+        for _ in 0..shards {
+            plane.add_shard().await;
+        }
+        admit(&plane.auth_db, "auth-db", 0).await;
+        admit(&plane.control_db, "control-db", 0).await;
+        plane.set_topology(&plane.topology_of(Layout { version: 1, shards, placement })).await;
+        let config = Config {
+            generation: 1,
+            world: WorldConfig { name: "test".into(), seed: 42, radius: 2, tick_period_ms: 50 },
+            edit_strategy: EditStrategy::Queue,
+            game_address: "127.0.0.1:0".into(),
+            logs: None,
+        };
+        plane.set_config(&config).await;
+        plane
+    }
+
+    /// Starts one more shard; it is guarded, and in no topology yet.
+    pub async fn add_shard(&mut self) {
+        let index = self.shards.len() as u32;
+        let shard = TestServer::start().await;
+        admit(&shard, &format!("shard-{index}"), index).await;
+        self.shards.push(shard);
+    }
+
+    /// What a process of this service, the only one, boots from. Its ports are free ones.
+    pub fn boot(&self, service: Service) -> Boot {
+        self.boot_as(service, &format!("{service}-0"))
+    }
+
+    /// As [`DataPlane::boot`], with a name of its own.
+    pub fn boot_as(&self, service: Service, instance: &str) -> Boot {
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Boot {
+            service,
+            instance: instance.to_owned(),
+            cluster: CLUSTER.into(),
+            control_db: self.control_db.address(),
+            password: String::new(),
+            listen: any_port,
+            admin: any_port,
+            advertise: any_port.to_string(),
+            log: "info".into(),
+        }
+    }
+
+    /// A topology of epoch 1 that serves this layout on the servers there are.
+    pub fn topology_of(&self, serving: Layout) -> Topology {
+        Topology {
+            epoch: 1,
+            cluster: CLUSTER.into(),
+            serving,
+            target: None,
+            phase: None,
+            groups: self.groups(),
+            auth_db: self.auth_db.address(),
+        }
+    }
+
+    fn groups(&self) -> Vec<Group> {
+        let group = |(i, server): (usize, &TestServer)| Group {
+            name: format!("shard-{i}"),
+            primary: server.address(),
+            replicas: Vec::new(),
+        };
+        self.shards.iter().enumerate().map(group).collect()
+    }
+
+    /// The topology that is written.
+    pub async fn topology(&self) -> Topology {
+        let json: String = self.control_db.run(&["GET", records::TOPOLOGY]).await;
+        serde_json::from_str(&json).expect("a topology")
+    }
+
+    /// Writes a topology, as the operator does: its epoch must be newer than the one that is there.
+    pub async fn set_topology(&self, topology: &Topology) {
+        let expected: Option<String> = self.control_db.run(&["GET", records::TOPOLOGY]).await;
+        let expected = expected.map_or(0, |json| serde_json::from_str::<Topology>(&json).expect("a topology").epoch);
+        let json = serde_json::to_string(topology).expect("json");
+        let swap = ["FCALL", "fortia_topology", "1", records::TOPOLOGY, &expected.to_string(), &json];
+        self.control_db.run::<()>(&swap).await;
+    }
+
+    /// Begins a re-sharding to the next version with so many shards, starting servers it lacks: a topology with
+    /// target and phase, under the next epoch. Guards stay as they are: the scheduler freezes them.
+    pub async fn retarget(&mut self, shards: u32, phase: Phase) -> Topology {
+        while self.shards.len() < shards as usize {
+            self.add_shard().await;
+        }
+        let mut topology = self.topology().await;
+        topology.epoch += 1;
+        topology.target =
+            Some(Layout { version: topology.serving.version + 1, shards, ..topology.serving });
+        topology.phase = Some(phase);
+        topology.groups = self.groups();
+        self.set_topology(&topology).await;
+        topology
+    }
+
+    /// Writes a configuration.
+    pub async fn set_config(&self, config: &Config) {
+        let json = serde_json::to_string(config).expect("json");
+        self.control_db.run::<()>(&["SET", records::CONFIG, &json]).await;
+    }
+}
+
+/// Guards an empty server: version 1, open, under epoch 1.
+async fn admit(server: &TestServer, group: &str, index: u32) {
+    let index = index.to_string();
+    let guard =
+        ["FCALL", "fortia_guard", "1", records::GUARD, CLUSTER, group, &index, "1", "1", "open", "0", ""];
+    server.run::<()>(&guard).await;
+}

@@ -1,0 +1,80 @@
+//! What a unit sees: the nine chunks around it as they were at the tick before. Knows no rule of who may do what.
+
+use fortia_vec::{BlockPos, ChunkPos};
+
+use super::Territory;
+use crate::HEIGHT;
+use crate::block::Block;
+use crate::chunk::Column;
+
+/// The nine chunks around a place, as they were at the tick before.
+pub(super) struct View<'a> {
+    low: ChunkPos,
+    columns: [Option<&'a Column>; 9],
+}
+
+impl<'a> View<'a> {
+    /// What is seen from there. Every chunk around an owned one is loaded, so this does not depend on the territory.
+    pub(super) fn new(territory: &'a Territory, centre: BlockPos) -> View<'a> {
+        let low = centre.chunk().offset(-1, -1);
+        let columns = std::array::from_fn(|i| {
+            let at = low.offset(i as i32 / 3, i as i32 % 3);
+            territory.before.get(&at).or_else(|| territory.columns.get(&at))
+        });
+        View { low, columns }
+    }
+
+    fn column(&self, at: ChunkPos) -> Option<&'a Column> {
+        let (x, y) = (at.x.checked_sub(self.low.x)?, at.y.checked_sub(self.low.y)?);
+        if (0..3).contains(&x) && (0..3).contains(&y) { self.columns[(x * 3 + y) as usize] } else { None }
+    }
+
+    /// The block there, or `None` out of sight and outside the world. Below the world is bedrock, above it air.
+    pub(super) fn block(&self, at: BlockPos) -> Option<Block> {
+        let column = self.column(at.chunk())?;
+        Some(match at.local() {
+            Some(local) if local.z < HEIGHT => column.get(local),
+            _ if at.z < 0 => Block::Bedrock,
+            _ => Block::Air,
+        })
+    }
+
+    /// Whether an entity is listed in one of the chunks.
+    pub(super) fn lists(&self, id: u64) -> bool {
+        self.columns.iter().flatten().any(|column| column.entities().contains(&id))
+    }
+
+    /// Whether a unit can be with its feet there; not out of sight.
+    pub(super) fn is_free(&self, at: BlockPos) -> bool {
+        is_free(|at| self.block(at).unwrap_or(Block::Bedrock), at)
+    }
+
+    /// Whether there is room for a unit's body there; not out of sight.
+    pub(super) fn is_open(&self, at: BlockPos) -> bool {
+        self.block(at).is_some_and(|block| !block.is_solid())
+    }
+}
+
+/// Whether a unit can be with its feet there: room for feet and head, and ground below or the top of water.
+pub(super) fn is_free(block: impl Fn(BlockPos) -> Block, at: BlockPos) -> bool {
+    let (feet, head) = (block(at), block(at.up()));
+    let room = !feet.is_solid() && !head.is_solid();
+    room && (block(at.down()).is_solid() || (feet == Block::Water && head != Block::Water))
+}
+
+/// Where a unit at `at` ends up: lifted onto what was put in its place, or fallen to what is left below it.
+pub(super) fn settle(block: impl Fn(BlockPos) -> Block, at: BlockPos) -> BlockPos {
+    let mut cell = BlockPos { z: at.z.clamp(0, i32::from(HEIGHT)), ..at };
+    let room = |cell: BlockPos| !block(cell).is_solid() && !block(cell.up()).is_solid();
+    if room(cell) {
+        while cell.z > 0 && !is_free(&block, cell) {
+            cell = cell.down();
+        }
+    } else {
+        // Above the world is air, so this ends there at the latest.
+        while cell.z < i32::from(HEIGHT) && !room(cell) {
+            cell = cell.up();
+        }
+    }
+    cell
+}

@@ -1,0 +1,276 @@
+//! What players see of their orders.
+
+mod cluster;
+
+use cluster::{Cluster, command, spawn};
+use fortia_vec::{BlockPos, Distance};
+use fortia_world::block::{Block, Goods};
+use fortia_world::entity::{Entity, FIRST_GOODS};
+use fortia_world::order::Order;
+use fortia_world::start;
+
+const SEED: u64 = 42;
+const RADIUS: u32 = 3;
+
+/// A world with Ann and her two units.
+fn world() -> (Cluster, [u64; 2]) {
+    let mut cluster = Cluster::new(SEED, RADIUS, |_| 0);
+    cluster.tick(&[spawn("ann", start::position(SEED, RADIUS, "ann"))]);
+    cluster.check();
+    let units = start::unit_ids("ann", 2);
+    (cluster, [units[0], units[1]])
+}
+
+/// Sends one order to where the unit is.
+fn order(cluster: &mut Cluster, unit: u64, order: Order) {
+    let region = cluster.unit(unit).at.region();
+    cluster.tick(&[(region, vec![command(7, "ann", unit, order)])]);
+}
+
+/// Ticks until the unit's order is over.
+fn finish(cluster: &mut Cluster, unit: u64) -> Entity {
+    for _ in 0..400 {
+        let now = cluster.unit(unit);
+        if now.order == Order::Hold {
+            cluster.check();
+            return now;
+        }
+        cluster.tick(&[]);
+    }
+    panic!("the order never ends: {:?}", cluster.unit(unit));
+}
+
+/// The place nearest to the unit that has what is looked for.
+fn nearest(cluster: &Cluster, unit: u64, wanted: impl Fn(&Cluster, BlockPos) -> bool) -> BlockPos {
+    let from = cluster.unit(unit).at;
+    let side = (RADIUS as i32) * 16;
+    let all = (-side..side).flat_map(|x| (-side..side).map(move |y| (x, y)));
+    let mut columns: Vec<_> = all.map(|(x, y)| BlockPos::new(x, y, from.z)).collect();
+    columns.sort_by_key(|at| (at.manhattan(from), *at));
+    let cells = columns.into_iter().take(900).flat_map(|at| (10..50).map(move |z| BlockPos { z, ..at }));
+    cells.into_iter().find(|at| wanted(cluster, *at)).expect("the test's world has no such place near")
+}
+
+fn ground(cluster: &Cluster, at: BlockPos) -> bool {
+    cluster.block(at).is_solid()
+        && cluster.block(at) != Block::Wood
+        && cluster.block(at.up()) == Block::Air
+        && cluster.block(at.up().up()) == Block::Air
+}
+
+#[test]
+fn a_player_starts_with_two_handymen_on_cells_of_their_own() {
+    let (cluster, units) = world();
+    let [one, other] = units.map(|id| cluster.unit(id));
+    assert_eq!((one.owner.as_str(), other.owner.as_str()), ("ann", "ann"));
+    assert_ne!(one.at, other.at);
+    assert!(one.at.chebyshev(start::position(SEED, RADIUS, "ann")) <= 3);
+    assert_eq!(one.goods, FIRST_GOODS);
+}
+
+#[test]
+fn a_repeated_spawn_changes_nothing() {
+    let (mut cluster, _) = world();
+    let before = cluster.entities.clone();
+    cluster.tick(&[spawn("ann", start::position(SEED, RADIUS, "ann"))]);
+    assert_eq!(cluster.entities, before);
+    assert!(cluster.written.chunks.is_empty() && cluster.written.changed.is_empty());
+}
+
+#[test]
+fn move_gets_there_one_step_a_tick() {
+    let (mut cluster, [unit, _]) = world();
+    let from = cluster.unit(unit).at;
+    let far = |c: &Cluster, at: BlockPos| at.manhattan(from) > 12 && ground(c, at.down());
+    let to = nearest(&cluster, unit, far);
+    order(&mut cluster, unit, Order::Move { to });
+    let mut last = from;
+    while cluster.unit(unit).order != Order::Hold {
+        let at = cluster.unit(unit).at;
+        assert!(last.x.abs_diff(at.x) + last.y.abs_diff(at.y) <= 1);
+        last = at;
+        cluster.tick(&[]);
+        cluster.check();
+    }
+    let unit = cluster.unit(unit);
+    assert_eq!((unit.at, unit.outcome.as_str()), (to, "done"));
+}
+
+#[test]
+fn a_move_into_a_hill_ends_on_top_of_it() {
+    let (mut cluster, [unit, _]) = world();
+    let from = cluster.unit(unit).at;
+    let to = nearest(&cluster, unit, |c, at| at.manhattan(from) > 4 && ground(c, at));
+    order(&mut cluster, unit, Order::Move { to });
+    assert_eq!(finish(&mut cluster, unit).at, to.up());
+}
+
+#[test]
+fn a_move_out_of_the_world_is_refused_with_a_reason() {
+    let (mut cluster, [unit, _]) = world();
+    let at = cluster.unit(unit).at;
+    for x in [16 * 40, i32::MAX, i32::MIN] {
+        order(&mut cluster, unit, Order::Move { to: BlockPos { x, ..at } });
+        let unit = finish(&mut cluster, unit);
+        assert_eq!((unit.at, unit.outcome.as_str()), (at, "outside the world"));
+    }
+}
+
+#[test]
+fn a_way_that_does_not_exist_ends_with_a_reason() {
+    let (mut cluster, [unit, _]) = world();
+    let at = cluster.unit(unit).at;
+    // The end of the world is solid: its far side cannot be come nearer than its rim.
+    let rim = BlockPos::new(16 * 4 - 1, at.y, 60);
+    order(&mut cluster, unit, Order::Mine { at: rim });
+    assert_ne!(finish(&mut cluster, unit).outcome, "");
+}
+
+#[test]
+fn chop_walks_to_the_tree_and_fells_the_trunk() {
+    let (mut cluster, [unit, _]) = world();
+    let trunk = |c: &Cluster, at: BlockPos| c.block(at) == Block::Wood && c.block(at.down()) == Block::Grass;
+    let foot = nearest(&cluster, unit, trunk);
+    let height = (0..9).take_while(|z| cluster.block(foot.offset(0, 0, *z)) == Block::Wood).count();
+    order(&mut cluster, unit, Order::Chop { at: foot });
+    let unit = finish(&mut cluster, unit);
+    assert_eq!(unit.outcome, "done");
+    assert_eq!(unit.goods.wood, FIRST_GOODS.wood + height as u32);
+    assert!((0..height as i32).all(|z| cluster.block(foot.offset(0, 0, z)) == Block::Air));
+}
+
+#[test]
+fn chopping_what_is_no_wood_ends_with_a_reason_and_changes_nothing() {
+    let (mut cluster, [unit, _]) = world();
+    let before = cluster.chunks.clone();
+    let at = nearest(&cluster, unit, ground);
+    order(&mut cluster, unit, Order::Chop { at });
+    assert_eq!(finish(&mut cluster, unit).outcome, "there is no wood");
+    assert_eq!(cluster.chunks, before);
+}
+
+#[test]
+fn mine_takes_the_block_in_the_same_tick_when_it_is_in_reach() {
+    let (mut cluster, [unit, _]) = world();
+    let from = cluster.unit(unit).at;
+    let at = nearest(&cluster, unit, |c, at| at.x != from.x && ground(c, at) && at.chebyshev(from) <= 2);
+    order(&mut cluster, unit, Order::Mine { at });
+    assert_eq!(cluster.block(at), Block::Air);
+    assert_eq!(cluster.unit(unit).outcome, "done");
+    assert!(cluster.written.changed.contains(&at.chunk()));
+}
+
+#[test]
+fn a_unit_digs_down_to_bedrock_and_no_further() {
+    let (mut cluster, [unit, _]) = world();
+    for _ in 0..70 {
+        let at = cluster.unit(unit).at;
+        order(&mut cluster, unit, Order::Mine { at: at.down() });
+        let now = finish(&mut cluster, unit);
+        if at.z == 1 {
+            assert_eq!((now.at, now.outcome.as_str()), (at, "bedrock cannot be mined"));
+            assert!(now.goods.stone > FIRST_GOODS.stone);
+            return;
+        }
+        assert!(now.at.z < at.z, "{now:?}");
+    }
+    panic!("bedrock was never reached");
+}
+
+#[test]
+fn build_spends_what_the_unit_carries_until_nothing_is_left() {
+    let (mut cluster, [unit, _]) = world();
+    for built in 1..=FIRST_GOODS.wood {
+        let from = cluster.unit(unit).at;
+        let at = nearest(&cluster, unit, |c, at| ground(c, at.down()) && at.manhattan(from) > 3);
+        order(&mut cluster, unit, Order::Build { at, block: Block::Planks });
+        let unit = finish(&mut cluster, unit);
+        assert_eq!(unit.outcome, "done");
+        assert_eq!(unit.goods, Goods { wood: FIRST_GOODS.wood - built, ..FIRST_GOODS });
+        assert_eq!(cluster.block(at), Block::Planks);
+    }
+    let at = cluster.unit(unit).at.offset(1, 0, 1);
+    order(&mut cluster, unit, Order::Build { at, block: Block::Planks });
+    let outcome = finish(&mut cluster, unit).outcome;
+    assert!(
+        ["too little wood or stone", "there is no room to build"].contains(&outcome.as_str()),
+        "{outcome}"
+    );
+}
+
+#[test]
+fn nobody_is_walled_in_by_a_building() {
+    let (mut cluster, [one, other]) = world();
+    let at = cluster.unit(other).at;
+    order(&mut cluster, one, Order::Build { at, block: Block::Wall });
+    assert_eq!(finish(&mut cluster, one).outcome, "someone stands there");
+    assert_eq!(cluster.block(at), Block::Air);
+    assert_eq!(cluster.unit(one).goods, FIRST_GOODS);
+}
+
+#[test]
+fn of_two_units_at_one_block_one_gets_it_and_the_other_is_told() {
+    let (mut cluster, [one, other]) = world();
+    let (a, b) = (cluster.unit(one).at, cluster.unit(other).at);
+    let at = nearest(&cluster, one, |c, at| {
+        ground(c, at) && at.chebyshev(a) <= 2 && at.chebyshev(b) <= 2 && at != a.down() && at != b.down()
+    });
+    let mine = Order::Mine { at };
+    let both = vec![command(1, "ann", one, mine), command(2, "ann", other, mine)];
+    cluster.tick(&[(a.region(), both)]);
+    let mut outcomes = [one, other].map(|id| cluster.unit(id).outcome);
+    outcomes.sort();
+    assert_eq!(outcomes, ["done", "someone was faster"]);
+}
+
+#[test]
+fn a_strangers_command_has_no_effect() {
+    let (mut cluster, [unit, _]) = world();
+    let at = cluster.unit(unit).at;
+    let before = (cluster.chunks.clone(), cluster.entities.clone());
+    let theirs = Order::Mine { at: at.down() };
+    for region in at.region().neighbours().into_iter().chain([at.region()]) {
+        cluster.tick(&[(region, vec![command(1, "mallory", unit, theirs), command(2, "", unit, theirs)])]);
+    }
+    let as_ann = start::unit_ids("eve", 2);
+    let spawn = fortia_proto::world::v1::Spawn {
+        owner: "ann".into(),
+        at: Some(fortia_world::wire::block_pos(at)),
+        units: as_ann,
+    };
+    let kind = Some(fortia_proto::world::v1::action::Kind::Spawn(spawn));
+    let forged = fortia_proto::world::v1::Action { id: 1, player: "mallory".into(), kind };
+    cluster.tick(&[(at.region(), vec![forged])]);
+    assert_eq!((cluster.chunks, cluster.entities), before);
+}
+
+#[test]
+fn a_command_sent_to_a_neighbour_region_reaches_the_unit() {
+    let (mut cluster, [unit, _]) = world();
+    let at = cluster.unit(unit).at;
+    let mine = command(1, "ann", unit, Order::Mine { at: at.down() });
+    let elsewhere = at.region().neighbours().into_iter().find(|region| region.is_within(RADIUS)).unwrap();
+    cluster.tick(&[(elsewhere, vec![mine])]);
+    assert_eq!(finish(&mut cluster, unit).outcome, "done");
+    assert_eq!(cluster.block(at.down()), Block::Air);
+}
+
+#[test]
+fn of_two_commands_in_one_tick_the_later_counts_however_they_arrive() {
+    let (mut cluster, [unit, _]) = world();
+    let at = cluster.unit(unit).at;
+    let mine = command(1, "ann", unit, Order::Mine { at: at.down() });
+    let hold = command(2, "ann", unit, Order::Hold);
+    cluster.tick(&[(at.region(), vec![hold, mine])]);
+    assert_eq!(cluster.unit(unit).order, Order::Hold);
+    assert_ne!(cluster.block(at.down()), Block::Air);
+}
+
+#[test]
+fn an_idle_world_writes_nothing() {
+    let (mut cluster, _) = world();
+    for _ in 0..3 {
+        cluster.tick(&[]);
+        assert_eq!(cluster.written, Default::default());
+    }
+}

@@ -1,0 +1,1 @@
+//! fortia-logserver

@@ -1,0 +1,238 @@
+//! Which ticker owns which region. Pure; knows names, hashes and costs, not what a ticker is or whether it lives.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fortia_vec::RegionPos;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+/// Cost of a region nothing is known of, and the part of every cost that does not depend on what happens in it, in µs.
+const BASE: u64 = 100;
+
+/// Measured cost of regions, in µs a tick, smoothed over the last ticks.
+#[derive(Clone, Debug, Default)]
+pub struct Costs(BTreeMap<RegionPos, u64>);
+
+impl Costs {
+    /// What a region is reckoned to cost, in µs a tick; never 0.
+    pub fn of(&self, region: RegionPos) -> u64 {
+        self.0.get(&region).copied().unwrap_or(0) + BASE
+    }
+
+    /// Takes in what a region cost in one tick, in µs.
+    pub fn measured(&mut self, region: RegionPos, micros: u64) {
+        let micros = micros.min(u64::from(u32::MAX));
+        self.0.entry(region).and_modify(|old| *old = (*old * 7 + micros) / 8).or_insert(micros);
+    }
+}
+
+/// Who owns what, and who was there to own something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignment {
+    owners: BTreeMap<RegionPos, String>,
+    tickers: BTreeSet<String>,
+}
+
+impl Assignment {
+    /// The owner of a region; none outside the world or while there are no tickers.
+    pub fn owner(&self, region: RegionPos) -> Option<&str> {
+        self.owners.get(&region).map(String::as_str)
+    }
+
+    /// The regions of a ticker, ascending.
+    pub fn regions(&self, ticker: &str) -> Vec<RegionPos> {
+        self.owners.iter().filter(|(_, owner)| *owner == ticker).map(|(region, _)| *region).collect()
+    }
+}
+
+/// Assigns every region to a ticker.
+///
+/// The wish is rendezvous hashing. No ticker's load exceeds 5/4 of the mean or the mean and one region, whichever
+/// is more. A region stays where it was in `previous` unless its owner is gone or has too much, or a newcomer
+/// wins it; so when a ticker goes only its regions move. No ticker is idle while another has two regions.
+pub fn assign(
+    regions: &[RegionPos],
+    tickers: &BTreeSet<String>,
+    costs: &Costs,
+    previous: &Assignment,
+) -> Assignment {
+    if tickers.is_empty() {
+        return Assignment::default();
+    }
+    let newcomers: Vec<&String> = tickers.difference(&previous.tickers).collect();
+    let mut shares = Shares::new(regions, tickers, costs);
+    let mut orphans = Vec::new();
+    for region in regions {
+        let old = previous.owners.get(region).filter(|old| tickers.contains(*old));
+        match old {
+            Some(old) => {
+                let winner = newcomers.iter().copied().chain([old]).max_by_key(|t| score(t, *region));
+                shares.give(winner.unwrap_or(old), *region);
+            }
+            None => orphans.push(*region),
+        }
+    }
+    orphans.extend(shares.shed());
+    orphans.sort_by_key(|region| (std::cmp::Reverse(costs.of(*region)), *region));
+    for region in orphans {
+        shares.place(region);
+    }
+    shares.employ_idle();
+    Assignment { owners: shares.into_owners(), tickers: tickers.clone() }
+}
+
+/// How much a ticker is wanted for a region.
+fn score(ticker: &str, region: RegionPos) -> (u64, &str) {
+    let mut text = [0; 8];
+    text[..4].copy_from_slice(&region.x.to_le_bytes());
+    text[4..].copy_from_slice(&region.y.to_le_bytes());
+    (xxh3_64_with_seed(&text, xxh3_64(ticker.as_bytes())), ticker)
+}
+
+struct Shares<'a> {
+    costs: &'a Costs,
+    cap: u64,
+    owned: BTreeMap<&'a str, (u64, BTreeSet<RegionPos>)>,
+}
+
+impl<'a> Shares<'a> {
+    fn new(regions: &[RegionPos], tickers: &'a BTreeSet<String>, costs: &'a Costs) -> Shares<'a> {
+        let total: u64 = regions.iter().map(|r| costs.of(*r)).sum();
+        let largest = regions.iter().map(|r| costs.of(*r)).max().unwrap_or(0);
+        let mean = total / tickers.len() as u64;
+        // With the mean and one region as the least cap, there is always a ticker with room: see `place`.
+        let cap = (mean + mean / 4).max(mean + largest);
+        Shares { costs, cap, owned: tickers.iter().map(|t| (t.as_str(), (0, BTreeSet::new()))).collect() }
+    }
+
+    fn give(&mut self, ticker: &str, region: RegionPos) {
+        if let Some((load, owned)) = self.owned.get_mut(ticker) {
+            *load += self.costs.of(region);
+            owned.insert(region);
+        }
+    }
+
+    /// Takes the least wanted regions from those who have too much.
+    fn shed(&mut self) -> Vec<RegionPos> {
+        let mut shed = Vec::new();
+        for (ticker, (load, owned)) in &mut self.owned {
+            while *load > self.cap {
+                let Some(least) = owned.iter().copied().min_by_key(|r| score(ticker, *r)) else { break };
+                owned.remove(&least);
+                *load -= self.costs.of(least);
+                shed.push(least);
+            }
+        }
+        shed
+    }
+
+    /// Gives a region to the ticker that wants it most among those who have none, else among those with room.
+    fn place(&mut self, region: RegionPos) {
+        let cost = self.costs.of(region);
+        let best = |fits: &dyn Fn(&(u64, BTreeSet<RegionPos>)) -> bool| {
+            let fitting = self.owned.iter().filter(|(_, share)| fits(share));
+            fitting.map(|(ticker, _)| *ticker).max_by_key(|ticker| score(ticker, region))
+        };
+        // If none had room, every load were above the mean and their sum above the total.
+        let ticker = best(&|(_, owned)| owned.is_empty()).or_else(|| best(&|(load, _)| load + cost <= self.cap));
+        if let Some(ticker) = ticker {
+            self.give(ticker, region);
+        }
+    }
+
+    fn employ_idle(&mut self) {
+        let idle: Vec<&str> = self.owned.iter().filter(|(_, (_, r))| r.is_empty()).map(|(t, _)| *t).collect();
+        for ticker in idle {
+            let rich = self.owned.iter_mut().filter(|(_, (_, r))| r.len() > 1).max_by_key(|(_, (load, _))| *load);
+            let Some((from, (load, owned))) = rich else { return };
+            let Some(least) = owned.iter().copied().min_by_key(|r| score(from, *r)) else { return };
+            owned.remove(&least);
+            *load -= self.costs.of(least);
+            self.give(ticker, least);
+        }
+    }
+
+    fn into_owners(self) -> BTreeMap<RegionPos, String> {
+        let owned = self.owned.into_iter();
+        owned.flat_map(|(ticker, (_, regions))| regions.into_iter().map(move |r| (r, ticker.to_owned()))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn names(n: usize) -> BTreeSet<String> {
+        (0..n).map(|i| format!("ticker-{i}")).collect()
+    }
+
+    fn load(assignment: &Assignment, ticker: &str, costs: &Costs) -> u64 {
+        assignment.regions(ticker).into_iter().map(|r| costs.of(r)).sum()
+    }
+
+    prop_compose! {
+        fn a_world()(radius in 0u32..60, tickers in 1usize..9, seed: u64) -> (Vec<RegionPos>, BTreeSet<String>, Costs) {
+            let regions = fortia_vec::regions_of(radius);
+            let mut costs = Costs::default();
+            for region in &regions {
+                costs.measured(*region, score("cost", *region).0.wrapping_mul(seed | 1) % 20_000);
+            }
+            (regions, names(tickers), costs)
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_region_has_one_owner_and_loads_are_balanced((regions, tickers, costs) in a_world()) {
+            let assignment = assign(&regions, &tickers, &costs, &Assignment::default());
+            prop_assert!(regions.iter().all(|r| assignment.owner(*r).is_some_and(|o| tickers.contains(o))));
+            let total: u64 = regions.iter().map(|r| costs.of(*r)).sum();
+            let largest = regions.iter().map(|r| costs.of(*r)).max().unwrap_or(0);
+            let mean = total / tickers.len() as u64;
+            for ticker in &tickers {
+                prop_assert!(load(&assignment, ticker, &costs) <= (mean * 5 / 4).max(mean + largest));
+                prop_assert!(!assignment.regions(ticker).is_empty() || tickers.len() > regions.len());
+            }
+        }
+
+        #[test]
+        fn when_a_ticker_goes_only_its_regions_move((regions, tickers, costs) in a_world(), gone in 0usize..9) {
+            let before = assign(&regions, &tickers, &costs, &Assignment::default());
+            let gone = format!("ticker-{}", gone % tickers.len());
+            let left: BTreeSet<String> = tickers.iter().filter(|t| **t != gone).cloned().collect();
+            let after = assign(&regions, &left, &costs, &before);
+            for region in regions {
+                prop_assert_ne!(after.owner(region), Some(gone.as_str()));
+                if before.owner(region) != Some(gone.as_str()) && !left.is_empty() {
+                    prop_assert_eq!(after.owner(region), before.owner(region));
+                }
+            }
+        }
+
+        #[test]
+        fn a_newcomer_gets_work_and_the_same_input_gives_the_same_answer((regions, tickers, costs) in a_world()) {
+            let before = assign(&regions, &tickers, &costs, &Assignment::default());
+            prop_assert_eq!(&before, &assign(&regions, &tickers, &costs, &Assignment::default()));
+            let more: BTreeSet<String> = tickers.iter().cloned().chain(["newcomer".into()]).collect();
+            let after = assign(&regions, &more, &costs, &before);
+            prop_assert!(!after.regions("newcomer").is_empty() || regions.len() < more.len());
+        }
+    }
+
+    #[test]
+    fn nothing_moves_when_nobody_came_or_went() {
+        let (regions, tickers, costs) = (fortia_vec::regions_of(20), names(3), Costs::default());
+        let before = assign(&regions, &tickers, &costs, &Assignment::default());
+        assert_eq!(assign(&regions, &tickers, &costs, &before), before);
+    }
+
+    #[test]
+    fn without_tickers_nobody_owns_anything() {
+        let regions = fortia_vec::regions_of(8);
+        let none = assign(&regions, &BTreeSet::new(), &Costs::default(), &Assignment::default());
+        assert_eq!(none.owner(regions[0]), None);
+    }
+}

@@ -1,0 +1,424 @@
+//! The barrier between the stages of a tick: what the scheduler does on every event. Pure; knows frames and answers,
+//! no streams, no clock, no database. The executor in `lead` carries out its commands.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fortia_proto::tick::v1::{Answer, Done, Failed, Frame, Letter, Stage, answer, letter};
+use fortia_proto::world::v1 as world;
+use fortia_vec::RegionPos;
+
+use crate::assign::{Assignment, Costs, assign};
+
+/// One stream of a ticker; never used twice.
+pub type Conn = u64;
+
+/// Ticks between two looks at whether the measured costs ask for another assignment.
+const REBALANCE: u64 = 64;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A ticker said Hello.
+    Joined {
+        /// Its stream.
+        conn: Conn,
+        /// Its name.
+        instance: String,
+    },
+    /// A stream has ended.
+    Left {
+        /// The stream.
+        conn: Conn,
+    },
+    /// A ticker answered a frame.
+    Answered {
+        /// Its stream.
+        conn: Conn,
+        /// Its answer.
+        answer: Answer,
+    },
+    /// It is time for the next tick.
+    Due,
+    /// All shards know the epoch, or it could not be told to all.
+    Raised {
+        /// The epoch that was raised.
+        epoch: u64,
+        /// Whether all shards have it.
+        ok: bool,
+    },
+    /// The tick is committed in the control database.
+    Committed {
+        /// Its number.
+        tick: u64,
+    },
+    /// A stage's time is over.
+    Deadline(Place),
+    /// The topology has changed: nothing of the current epoch may be relied upon.
+    Changed {
+        /// Epoch of the new topology.
+        topology_epoch: u64,
+    },
+}
+
+/// Where the world is: epoch, tick, stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Epoch of the assignment.
+    pub epoch: u64,
+    /// Tick that runs.
+    pub tick: u64,
+    /// Its stage.
+    pub stage: Stage,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Tell all shards this epoch, then answer `Raised`.
+    Raise {
+        /// The epoch.
+        epoch: u64,
+        /// Why there is a new one.
+        reason: String,
+    },
+    /// Send a frame.
+    Send {
+        /// To this stream.
+        conn: Conn,
+        /// The frame.
+        frame: Frame,
+    },
+    /// A stage has begun: answer `Deadline` when its time is over.
+    Begin {
+        /// Where.
+        place: Place,
+        /// Whether the tickers have to load their regions in it.
+        loads: bool,
+    },
+    /// Commit the tick in the control database, then answer `Committed`.
+    Commit {
+        /// Its number.
+        tick: u64,
+        /// What it changed, ascending.
+        changed: Vec<world::ChunkPos>,
+    },
+    /// End a stream.
+    Close {
+        /// The stream.
+        conn: Conn,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The tick could not be ended: it is to be run again.
+    Abandon {
+        /// Where it was.
+        place: Place,
+        /// Why.
+        reason: String,
+    },
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    Raising,
+    Running(Round),
+    Committing,
+}
+
+/// A stage that runs.
+#[derive(Debug)]
+struct Round {
+    stage: Stage,
+    waiting: BTreeSet<Conn>,
+    outbox: Vec<Letter>,
+}
+
+/// State of the ticks of one leader.
+#[derive(Debug)]
+pub struct Barrier {
+    epoch: u64,
+    topology_epoch: u64,
+    committed: u64,
+    regions: Vec<RegionPos>,
+    costs: Costs,
+    /// Cost of the tick that runs, in µs; counted once it is committed.
+    spent: BTreeMap<RegionPos, u64>,
+    assignment: Assignment,
+    tickers: BTreeMap<Conn, String>,
+    /// Why the assignment must be made anew before the next tick.
+    stale: Option<String>,
+    /// Whether the tickers have been sent a frame of this epoch.
+    begun: bool,
+    changed: BTreeSet<(i32, i32)>,
+    state: State,
+}
+
+impl Barrier {
+    /// A leader under `lease_epoch` begins after tick `committed`.
+    pub fn new(lease_epoch: u64, topology_epoch: u64, committed: u64, regions: Vec<RegionPos>) -> Barrier {
+        Barrier {
+            epoch: lease_epoch << 20,
+            topology_epoch,
+            committed,
+            regions,
+            costs: Costs::default(),
+            spent: BTreeMap::new(),
+            assignment: Assignment::default(),
+            tickers: BTreeMap::new(),
+            stale: Some("a new leader".into()),
+            begun: false,
+            changed: BTreeSet::new(),
+            state: State::Idle,
+        }
+    }
+
+    /// The last committed tick.
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// Whether no tick runs.
+    pub fn idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
+    /// Connected tickers and how many regions each owns.
+    pub fn tickers(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.tickers.values().map(|name| (name.as_str(), self.assignment.regions(name).len()))
+    }
+
+    /// What follows from an event.
+    pub fn next(&mut self, event: Event) -> Vec<Command> {
+        match event {
+            Event::Joined { conn, instance } => self.join(conn, instance),
+            Event::Left { conn } => self.leave(conn),
+            Event::Answered { conn, answer } => self.answered(conn, answer),
+            Event::Due => self.due(),
+            Event::Raised { epoch, ok } => self.raised(epoch, ok),
+            Event::Committed { tick } => self.commit(tick),
+            Event::Deadline(place) => self.late(place),
+            Event::Changed { topology_epoch } => {
+                self.topology_epoch = topology_epoch;
+                self.stale = Some(format!("topology epoch {topology_epoch}"));
+                Vec::new()
+            }
+        }
+    }
+
+    fn join(&mut self, conn: Conn, instance: String) -> Vec<Command> {
+        let twin = self.tickers.iter().find(|(_, name)| **name == instance).map(|(conn, _)| *conn);
+        let mut commands = Vec::new();
+        if let Some(twin) = twin {
+            commands.push(Command::Close { conn: twin, reason: "the ticker has connected again" });
+            commands.extend(self.leave(twin));
+        }
+        self.stale = Some(format!("ticker {instance} has come"));
+        self.tickers.insert(conn, instance);
+        commands
+    }
+
+    fn leave(&mut self, conn: Conn) -> Vec<Command> {
+        let Some(instance) = self.tickers.remove(&conn) else { return Vec::new() };
+        let reason = format!("ticker {instance} is gone");
+        let abandon = matches!(&self.state, State::Running(round) if round.waiting.contains(&conn))
+            || matches!(self.state, State::Running(_)) && !self.assignment.regions(&instance).is_empty();
+        if abandon {
+            return self.abandon(reason);
+        }
+        self.stale = Some(reason);
+        Vec::new()
+    }
+
+    fn due(&mut self) -> Vec<Command> {
+        if !self.idle() || self.tickers.is_empty() {
+            return Vec::new();
+        }
+        if self.stale.is_none() && self.committed.is_multiple_of(REBALANCE) && self.assigned() != self.assignment {
+            self.stale = Some("costs have shifted".into());
+        }
+        match self.stale.take() {
+            Some(reason) => self.raise(reason),
+            None => self.begin(Stage::Observe, Vec::new()),
+        }
+    }
+
+    fn assigned(&self) -> Assignment {
+        let names = self.tickers.values().cloned().collect();
+        assign(&self.regions, &names, &self.costs, &self.assignment)
+    }
+
+    fn raise(&mut self, reason: String) -> Vec<Command> {
+        self.epoch += 1;
+        self.assignment = self.assigned();
+        self.begun = false;
+        self.state = State::Raising;
+        vec![Command::Raise { epoch: self.epoch, reason }]
+    }
+
+    fn raised(&mut self, epoch: u64, ok: bool) -> Vec<Command> {
+        if !matches!(self.state, State::Raising) || epoch != self.epoch {
+            return Vec::new();
+        }
+        self.state = State::Idle;
+        if !ok {
+            self.stale.get_or_insert_with(|| "the epoch did not reach all shards".into());
+            return Vec::new();
+        }
+        // Who came or went meanwhile is taken in by one more epoch, before the first frame.
+        self.due()
+    }
+
+    fn place(&self, stage: Stage) -> Place {
+        Place { epoch: self.epoch, tick: self.committed + 1, stage }
+    }
+
+    fn begin(&mut self, stage: Stage, letters: Vec<Letter>) -> Vec<Command> {
+        let place = self.place(stage);
+        if stage == Stage::Observe {
+            self.spent.clear();
+        }
+        let mut inboxes: BTreeMap<&str, Vec<Letter>> = BTreeMap::new();
+        for letter in letters {
+            let owner = letter.to.as_ref().and_then(|to| self.assignment.owner(RegionPos::new(to.x, to.y)));
+            if let Some(owner) = owner {
+                inboxes.entry(owner).or_default().push(letter);
+            }
+        }
+        let changed: Vec<world::ChunkPos> = match stage {
+            Stage::Observe => self.changed.iter().map(|(x, y)| world::ChunkPos { x: *x, y: *y }).collect(),
+            _ => Vec::new(),
+        };
+        let mut commands = vec![Command::Begin { place, loads: !self.begun }];
+        let mut waiting = BTreeSet::new();
+        for (conn, name) in &self.tickers {
+            let regions = self.assignment.regions(name);
+            if regions.is_empty() {
+                continue;
+            }
+            let regions = if stage == Stage::Observe { regions } else { Vec::new() };
+            let frame = Frame {
+                epoch: place.epoch,
+                topology_epoch: self.topology_epoch,
+                tick: place.tick,
+                stage: stage.into(),
+                regions: regions.into_iter().map(|r| world::RegionPos { x: r.x, y: r.y }).collect(),
+                inbox: sorted(inboxes.remove(name.as_str()).unwrap_or_default()),
+                changed: changed.clone(),
+            };
+            waiting.insert(*conn);
+            commands.push(Command::Send { conn: *conn, frame });
+        }
+        if stage == Stage::Observe {
+            self.changed.clear();
+        }
+        self.begun = true;
+        self.state = State::Running(Round { stage, waiting, outbox: Vec::new() });
+        commands
+    }
+
+    fn answered(&mut self, conn: Conn, answer: Answer) -> Vec<Command> {
+        match answer.kind {
+            Some(answer::Kind::Done(done)) => self.done(conn, done),
+            Some(answer::Kind::Failed(failed)) => self.failed(conn, failed),
+            // A second Hello says nothing new.
+            Some(answer::Kind::Hello(_)) | None => Vec::new(),
+        }
+    }
+
+    /// The running stage, if it is the one answered and waits for this stream.
+    fn round(&mut self, conn: Conn, epoch: u64, tick: u64, stage: Stage) -> Option<&mut Round> {
+        let expected = self.place(stage);
+        let State::Running(round) = &mut self.state else { return None };
+        let current = expected == Place { epoch, tick, stage } && round.stage == stage;
+        (current && round.waiting.contains(&conn)).then_some(round)
+    }
+
+    fn done(&mut self, conn: Conn, done: Done) -> Vec<Command> {
+        let stage = done.stage();
+        let Some(round) = self.round(conn, done.epoch, done.tick, stage) else { return Vec::new() };
+        round.waiting.remove(&conn);
+        round.outbox.extend(done.outbox);
+        let letters = round.waiting.is_empty().then(|| std::mem::take(&mut round.outbox));
+        for cost in done.costs {
+            if let Some(region) = cost.region {
+                *self.spent.entry(RegionPos::new(region.x, region.y)).or_default() += cost.micros;
+            }
+        }
+        self.changed.extend(done.changed.iter().map(|chunk| (chunk.x, chunk.y)));
+        let Some(letters) = letters else { return Vec::new() };
+        match stage {
+            Stage::Unspecified | Stage::Observe => self.begin(Stage::Edit, letters),
+            Stage::Edit => self.begin(Stage::Move, letters),
+            Stage::Move => self.begin(Stage::Commit, letters),
+            Stage::Commit => {
+                self.state = State::Committing;
+                let changed = self.changed.iter().map(|(x, y)| world::ChunkPos { x: *x, y: *y }).collect();
+                vec![Command::Commit { tick: self.committed + 1, changed }]
+            }
+        }
+    }
+
+    fn failed(&mut self, conn: Conn, failed: Failed) -> Vec<Command> {
+        if self.round(conn, failed.epoch, failed.tick, failed.stage()).is_none() {
+            return Vec::new();
+        }
+        let instance = self.tickers.get(&conn).cloned().unwrap_or_default();
+        self.abandon(format!("ticker {instance} failed: {}", failed.reason))
+    }
+
+    fn late(&mut self, place: Place) -> Vec<Command> {
+        let here = self.place(place.stage);
+        let State::Running(round) = &self.state else { return Vec::new() };
+        if here != place || round.stage != place.stage {
+            return Vec::new();
+        }
+        let late = round.waiting.clone();
+        let names: Vec<String> = late.iter().filter_map(|conn| self.tickers.remove(conn)).collect();
+        let close = |conn| Command::Close { conn, reason: "a deadline was missed" };
+        let mut commands: Vec<Command> = late.into_iter().map(close).collect();
+        commands.extend(self.abandon(format!("ticker {} missed the deadline", names.join(", "))));
+        commands
+    }
+
+    /// Gives the running tick up; it is run again under a new epoch.
+    fn abandon(&mut self, reason: String) -> Vec<Command> {
+        let State::Running(round) = &self.state else { return Vec::new() };
+        let place = self.place(round.stage);
+        self.state = State::Idle;
+        self.changed.clear();
+        self.stale = Some(reason.clone());
+        vec![Command::Abandon { place, reason }]
+    }
+
+    fn commit(&mut self, tick: u64) -> Vec<Command> {
+        if matches!(self.state, State::Committing) && tick == self.committed + 1 {
+            self.committed = tick;
+            self.state = State::Idle;
+            for (region, micros) in std::mem::take(&mut self.spent) {
+                self.costs.measured(region, micros);
+            }
+        }
+        Vec::new()
+    }
+}
+
+/// Letters in an order that does not depend on who answered first.
+fn sorted(mut letters: Vec<Letter>) -> Vec<Letter> {
+    letters.sort_by_key(|letter| {
+        let to = letter.to.as_ref().map(|to| (to.x, to.y));
+        let kind = match &letter.kind {
+            Some(letter::Kind::Forward(action)) => (0, 0, action.id),
+            Some(letter::Kind::Edit(edit)) => (1, edit.priority, edit.id),
+            Some(letter::Kind::Outcome(outcome)) => (2, 0, outcome.unit),
+            Some(letter::Kind::Arrival(entity)) => (3, 0, entity.id),
+            None => (4, 0, 0),
+        };
+        (to, kind)
+    });
+    letters
+}
+
+#[cfg(test)]
+#[path = "barrier_tests.rs"]
+mod tests;

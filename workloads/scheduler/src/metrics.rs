@@ -1,0 +1,104 @@
+//! The scheduler's metrics. Knows names and units only.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use fortia_proto::tick::v1::Stage;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct OfStage {
+    stage: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct OfTicker {
+    ticker: String,
+}
+
+/// What a scheduler measures. Only the leader's say something of the world.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    pub(crate) leads: Gauge,
+    pub(crate) tick: Gauge<u64, AtomicU64>,
+    pub(crate) epoch: Gauge<u64, AtomicU64>,
+    pub(crate) held: Gauge,
+    pub(crate) dilation: Gauge<f64, AtomicU64>,
+    pub(crate) tickers: Gauge,
+    pub(crate) abandoned: Counter,
+    regions: Family<OfTicker, Gauge>,
+    ticks: Histogram,
+    stages: Family<OfStage, Histogram, fn() -> Histogram>,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 14))
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Metrics {
+        let metrics = Metrics {
+            leads: Gauge::default(),
+            tick: Gauge::default(),
+            epoch: Gauge::default(),
+            held: Gauge::default(),
+            dilation: Gauge::default(),
+            tickers: Gauge::default(),
+            abandoned: Counter::default(),
+            regions: Family::default(),
+            ticks: seconds(),
+            stages: Family::new_with_constructor(seconds),
+        };
+        let registry = registry.sub_registry_with_prefix("fortia_scheduler");
+        registry.register("leads", "Whether this scheduler leads", metrics.leads.clone());
+        registry.register("tick", "Last committed tick", metrics.tick.clone());
+        registry.register("epoch", "Epoch of the assignment of regions", metrics.epoch.clone());
+        registry.register("held", "Whether the tick is held for a re-sharding", metrics.held.clone());
+        registry.register("dilation", "Time between two ticks, in tick periods", metrics.dilation.clone());
+        registry.register("tickers", "Connected tickers", metrics.tickers.clone());
+        registry.register("regions", "Regions a ticker owns", metrics.regions.clone());
+        registry.register("abandoned", "Ticks that had to be run again", metrics.abandoned.clone());
+        registry.register("tick_seconds", "Duration of a tick", metrics.ticks.clone());
+        registry.register("stage_seconds", "Duration of a stage of a tick", metrics.stages.clone());
+        metrics
+    }
+
+    pub(crate) fn ticked(&self, took: Duration) {
+        self.ticks.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn staged(&self, stage: Stage, took: Duration) {
+        let stage = match stage {
+            Stage::Unspecified => return,
+            Stage::Observe => "observe",
+            Stage::Edit => "edit",
+            Stage::Move => "move",
+            Stage::Commit => "commit",
+        };
+        self.stages.get_or_create(&OfStage { stage }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn assigned<'a>(&self, tickers: impl Iterator<Item = (&'a str, usize)>) {
+        self.regions.clear();
+        let mut count = 0;
+        for (ticker, regions) in tickers {
+            let label = OfTicker { ticker: ticker.to_owned() };
+            self.regions.get_or_create(&label).set(i64::try_from(regions).unwrap_or(i64::MAX));
+            count += 1;
+        }
+        self.tickers.set(count);
+    }
+
+    /// Sets what only a leader knows back to nothing.
+    pub(crate) fn resigned(&self) {
+        self.leads.set(0);
+        self.held.set(0);
+        self.dilation.set(0.0);
+        self.assigned(std::iter::empty());
+    }
+}
