@@ -71,23 +71,26 @@ build/valkey-server: build/fortia-images
 deps: ## install the Debian packages that are missing
 	@go run -C e2e/cluster ./deps
 
-integration: build/valkey-server ## tests of every crate on real Valkey servers
-	$(call timed,cargo test --workspace --exclude fortia-e2e --test '*' --locked)
+integration: build/valkey-server cluster ## tests of every crate on real Valkey servers, and of the local Kubernetes' parts
+	$(call timed,cargo test --workspace --exclude fortia-e2e --test '*' --locked && go -C e2e/cluster test ./...)
 
 images: programs build/fortia-images ## all container images into build/images.tar, without docker or registry
 	$(call timed,build/fortia-images)
 
 e2e: cluster images ## behaviours on a local Kubernetes (ONLY=name: one of them)
-	$(call timed,trap '$(TEST_CLUSTER) down' EXIT; trap 'exit 130' INT TERM; $(TEST_CLUSTER) up && $(TEST_CLUSTER) load build/images.tar \
+	$(call timed,trap '$(TEST_CLUSTER) down' EXIT; trap 'exit 130' INT TERM; $(TEST_CLUSTER) down && $(TEST_CLUSTER) up && $(TEST_CLUSTER) load build/images.tar \
 		&& cargo test --package fortia-e2e --test '$(ONLY)' --locked -- --test-threads 1 --nocapture)
 
+# A bench is an ignored test named bench_*: the same profile as all the rest, and nothing is compiled twice.
 bench: build/valkey-server ## measure, printing `figure NAME VALUE UNIT` (ONLY=name: one bench)
-	$(call timed,cargo bench --workspace --profile dev --bench '$(ONLY)' --locked)
+	$(call timed,cargo test --workspace --lib --tests --locked -- --ignored --nocapture --test-threads 1 'bench_$(subst *,,$(ONLY))')
 
-crds: ## generate crds/ and the chart's copy from the operator's Rust types
+crds: ## generate crds/, the chart's copy and the schema of its values from the operator's Rust types
+	@mkdir -p build
 	cargo run --quiet --package fortia-operator --locked -- crd > build/crd.yaml
 	cp build/crd.yaml crds/fortiacluster.yaml
 	cp build/crd.yaml charts/fortia-operator/files/fortiacluster.yaml
+	WRITE=1 cargo test --quiet --package fortia-e2e --test charts --locked -- the_cluster_charts_schema_follows_the_type
 
 charts: cluster ## lint and render the charts, and test what they render
 	$(call timed,cargo test --package fortia-e2e --test charts --locked)

@@ -72,8 +72,8 @@ func upCommand(s *selection) *cobra.Command {
 			}
 			return up(cmd.Context(), c, options)
 		}}
-	cmd.Flags().IntVar(&options.nodes, "nodes", 1, "number of nodes")
-	cmd.Flags().IntVar(&options.port, "port", 0, "loopback port of the API server on the host (0: any free port)")
+	cmd.Flags().IntVar(&options.nodes, "nodes", 0, "number of nodes (default: as many as run, or one)")
+	cmd.Flags().Uint16Var(&options.port, "port", 0, "loopback port of the API server on the host (default: any that is free)")
 	return cmd
 }
 
@@ -163,7 +163,7 @@ func partitionCommand(s *selection, use, short string, cut bool) *cobra.Command 
 }
 
 func statusCommand(s *selection) *cobra.Command {
-	return &cobra.Command{Use: "status", Short: "Show what runs; fails when the cluster is not healthy", Args: cobra.NoArgs,
+	return &cobra.Command{Use: "status", Short: "Show what runs (fails when the cluster is not healthy)", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := s.cluster()
 			if err != nil {

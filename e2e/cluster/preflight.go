@@ -26,10 +26,18 @@ var needs = map[string]string{
 	"nsenter":                 "util-linux",
 }
 
+// findSystemPrograms adds the folders of system programs, which a shell made by plain su does not look into.
+func findSystemPrograms() error {
+	return os.Setenv("PATH", os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin")
+}
+
 // preflight fails with what to do when the machine cannot run a cluster.
 func preflight() error {
 	if os.Geteuid() != 0 {
 		return errors.New("a cluster needs namespaces and cgroups: run this as root (sudo)")
+	}
+	if err := findSystemPrograms(); err != nil {
+		return err
 	}
 	if missing := missingPackages(needs, func(command string) bool { _, err := exec.LookPath(command); return err == nil }); len(missing) > 0 {
 		return fmt.Errorf("programs are missing, install them with:\n  apt-get install -y --no-install-recommends %s", strings.Join(missing, " "))

@@ -13,8 +13,10 @@ import (
 // State is written when a cluster is made; which processes live is recorded beside it.
 type State struct {
 	Nodes int `json:"nodes"`
-	// Port is the API server's on the host's loopback; 0 until it is forwarded.
+	// Port is the API server's on the host's loopback; 0 means any that is free.
 	Port uint16 `json:"port"`
+	// Complete is set when `up` has done everything; a cluster without it is remade, not mended.
+	Complete bool `json:"complete"`
 }
 
 func readState(c Cluster) (State, error) {

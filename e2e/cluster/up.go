@@ -18,8 +18,8 @@ const upTimeout = 3 * time.Minute
 const recoveryTimeout = 20 * time.Second
 
 type upOptions struct {
-	nodes int // 0: as many as run, or one
-	port  int
+	nodes int    // 0: as many as there were, or one
+	port  uint16 // 0: the port as it was, or any
 }
 
 // up makes sure that a healthy cluster runs.
@@ -36,11 +36,14 @@ func up(ctx context.Context, c Cluster, options upOptions) error {
 	}
 	defer unlock()
 	if state, err := readState(c); err == nil {
-		err = poll(ctx, recoveryTimeout, "healthy", func(ctx context.Context) error { return health(ctx, c, state) })
-		if err == nil {
+		if err := recovered(ctx, c, state); err == nil {
 			return keep(c, state, options)
+		} else {
+			fmt.Printf("cluster %s is broken (%v): starting anew\n", c.Name, err)
 		}
-		fmt.Printf("cluster %s is broken (%v): starting anew\n", c.Name, err)
+		if options.nodes == 0 {
+			options.nodes = state.Nodes
+		}
 	}
 	if err := remove(c); err != nil {
 		return err
@@ -56,22 +59,46 @@ func keep(c Cluster, state State, options upOptions) error {
 	if options.nodes != 0 && options.nodes != state.Nodes {
 		return fmt.Errorf("cluster %s runs with %d nodes, not %d: run `down` first", c.Name, state.Nodes, options.nodes)
 	}
-	if err := openAPIServer(c, state); err != nil {
+	if options.port != 0 {
+		state.Port = options.port
+	}
+	err := openAPIServer(c, state)
+	if err != nil && options.port == 0 { // the port that it had has gone to someone else
+		state.Port = 0
+		err = openAPIServer(c, state)
+	}
+	if err != nil {
 		return err
 	}
 	fmt.Printf("cluster %s is already up with %d node(s)\nKUBECONFIG=%s\n", c.Name, state.Nodes, c.Kubeconfig())
 	return nil
 }
 
-// dead is an error that time does not mend.
-var errDead = errors.New("dead")
+// recovered gives a cluster whose nodes live the time to become healthy: their programs are started again when they end.
+func recovered(ctx context.Context, c Cluster, state State) error {
+	if !state.Complete {
+		return errors.New("an `up` was interrupted")
+	}
+	if err := alive(c, state); err != nil {
+		return err
+	}
+	return poll(ctx, recoveryTimeout, "healthy", func(ctx context.Context) error { return health(ctx, c, state) })
+}
+
+// alive fails when a node has ended; it does not come back.
+func alive(c Cluster, state State) error {
+	for i := range state.Nodes {
+		if init, ok := c.Node(i).init(); !ok || !init.alive() {
+			return fmt.Errorf("%s is dead", c.Node(i).Name())
+		}
+	}
+	return nil
+}
 
 // health fails unless every node runs, the API server and the name server answer, and all nodes are Ready.
 func health(ctx context.Context, c Cluster, state State) error {
-	for i := range state.Nodes {
-		if init, ok := c.Node(i).init(); !ok || !init.alive() {
-			return fmt.Errorf("%s is %w", c.Node(i).Name(), errDead)
-		}
+	if err := alive(c, state); err != nil {
+		return err
 	}
 	network, err := c.Node(0).network()
 	if err != nil {
@@ -91,7 +118,7 @@ func create(ctx context.Context, c Cluster, options upOptions) error {
 	say := func(format string, args ...any) {
 		fmt.Printf("%5.1f s  %s\n", time.Since(begin).Seconds(), fmt.Sprintf(format, args...))
 	}
-	state := State{Nodes: max(options.nodes, 1), Port: uint16(options.port)}
+	state := State{Nodes: max(options.nodes, 1), Port: options.port}
 	if err := prepare(c, state); err != nil {
 		return err
 	}
@@ -210,13 +237,15 @@ func furnish(ctx context.Context, c Cluster, client kubernetes.Interface, state 
 		poll(ctx, upTimeout, "default service account", func(ctx context.Context) error { return accountExists(ctx, client) }))
 }
 
-// openAPIServer makes the API server reachable from the host, on the same port as before where that is free, and writes the host's kubeconfig.
+// openAPIServer makes the API server reachable from the host and writes the host's kubeconfig, which completes a cluster.
 func openAPIServer(c Cluster, state State) error {
 	opened, err := ensureForwards(c, []forward{{port: state.Port, target: target{kind: targetAPIServer}}})
 	if err != nil {
 		return err
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", opened[0].Port)
-	state.Port = opened[0].Port
-	return errors.Join(writeState(c, state), writeHostKubeconfig(c, address))
+	if err := writeHostKubeconfig(c, fmt.Sprintf("127.0.0.1:%d", opened[0].Port)); err != nil {
+		return err
+	}
+	state.Port, state.Complete = opened[0].Port, true
+	return writeState(c, state)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fortia_common::boot::{Boot, Service, var};
 use fortia_common::topology::{Group, Layout, Placement, Topology};
-use fortia_rdb::error::RdbError;
+use fortia_rdb::RdbError;
 use fortia_rdb::keyspace::{KeyText, WorldKey};
 use fortia_rdb::migrate::Migration;
 use fortia_rdb::world::World;

@@ -62,7 +62,20 @@ fn yaml(path: &Path) -> Value {
 }
 
 fn generated_type() -> Value {
-    yaml(&root().join("crds/fortiacluster.yaml"))
+    whole(yaml(&root().join("crds/fortiacluster.yaml")))
+}
+
+/// Numbers like 1.0 as 1: helm writes them so.
+fn whole(value: Value) -> Value {
+    match value {
+        Value::Number(number) => match number.as_f64() {
+            Some(float) if number.is_f64() && float.fract() == 0.0 => json!(float as i64),
+            _ => Value::Number(number),
+        },
+        Value::Array(list) => list.into_iter().map(whole).collect(),
+        Value::Object(map) => map.into_iter().map(|(key, value)| (key, whole(value))).collect(),
+        other => other,
+    }
 }
 
 fn env(deployment: &Value, name: &str) -> Value {
@@ -94,7 +107,7 @@ fn the_operator_runs_without_any_privilege() {
 #[test]
 fn the_type_is_the_generated_one_and_stays_on_uninstall() {
     let objects = operator(&[]);
-    let mut rendered = one(&objects, "CustomResourceDefinition").clone();
+    let mut rendered = whole(one(&objects, "CustomResourceDefinition").clone());
     let annotations = rendered["metadata"]["annotations"].as_object_mut().expect("annotations");
     assert_eq!(annotations.remove("helm.sh/resource-policy"), Some(json!("keep")));
     if annotations.is_empty() {
@@ -183,6 +196,16 @@ fn images_come_from_the_public_place_unless_told_otherwise() {
     assert_eq!(env(deployment, "FORTIA_IMAGE_REPOSITORY"), "localhost");
     assert_eq!(env(deployment, "FORTIA_IMAGE_TAG"), "dev");
     assert_eq!(env(deployment, "FORTIA_VALKEY_IMAGE"), "localhost/fortia-valkey:dev");
+}
+
+#[test]
+fn the_readme_names_every_value_of_the_operator() {
+    let chart = root().join("charts/fortia-operator");
+    let readme = std::fs::read_to_string(chart.join("README.md")).expect("README");
+    let values = yaml(&chart.join("values.yaml"));
+    let unnamed = |name: &&String| !readme.contains(&format!("`{name}`")) && !readme.contains(&format!("`{name}."));
+    let missing: Vec<_> = values.as_object().expect("values").keys().filter(unnamed).collect();
+    assert!(missing.is_empty(), "charts/fortia-operator/README.md lacks {missing:?}");
 }
 
 #[test]

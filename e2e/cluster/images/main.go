@@ -20,9 +20,6 @@ const (
 	tag    = ":dev"
 	// user is who every image runs as, by number: Kubernetes can prove a number to be non-root, a name it cannot.
 	user = "65532:65532"
-	// stripAbove is the size in bytes from which a program loses its line tables: they are worth having in a
-	// backtrace, but not at the price of images that take longer to import than to start.
-	stripAbove = 60 << 20
 )
 
 func main() {

@@ -3,6 +3,7 @@
 pub mod acl;
 mod config;
 mod groups;
+pub use groups::shard_selector;
 pub mod jobs;
 mod logserver;
 pub mod names;

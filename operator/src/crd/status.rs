@@ -172,6 +172,8 @@ impl From<wire::Phase> for Phase {
 pub struct Rebalance {
     /// What is being done.
     pub phase: Phase,
+    /// Generation of the spec that asked for it.
+    pub generation: i64,
     /// What served when it began.
     pub from: Layout,
     /// What is to serve.
@@ -197,9 +199,6 @@ pub struct Rebalance {
     /// When it was planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
-    /// Epoch at which the topology flipped, or went back: servers must have reached it before keys are unlinked.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub turned_epoch: Option<u64>,
     /// When the topology flipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turned_at: Option<Time>,

@@ -5,19 +5,19 @@ use std::fmt;
 /// An account's name: 3 to 32 of `a-z 0-9 _ -`. Capitals are refused, not folded: what a player typed is what
 /// everyone sees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Name(String);
+pub(crate) struct Name(String);
 
 /// A mail address that could be one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mail(String);
+pub(crate) struct Mail(String);
 
 /// A password of 8 to 128 characters. Never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
+pub(crate) struct Password(String);
 
 /// Why a value is refused, and what would be accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// Not a name.
     #[error("name must be 3 to 32 characters out of a-z, 0-9, _ and - (no capitals)")]
     Name,
@@ -34,7 +34,7 @@ impl Name {
     ///
     /// # Errors
     /// When the text is too short, too long or has other characters than `a-z 0-9 _ -`.
-    pub fn parse(text: &str) -> Result<Name, Refused> {
+    pub(crate) fn parse(text: &str) -> Result<Name, Refused> {
         let known = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
         if (3..=32).contains(&text.len()) && text.bytes().all(known) {
             Ok(Name(text.to_owned()))
@@ -44,7 +44,7 @@ impl Name {
     }
 
     /// The name as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -55,9 +55,10 @@ impl Mail {
     ///
     /// # Errors
     /// When the text cannot be an address.
-    pub fn parse(text: &str) -> Result<Mail, Refused> {
+    pub(crate) fn parse(text: &str) -> Result<Mail, Refused> {
         let plain = text.len() <= 254 && !text.chars().any(|c| c.is_whitespace() || c.is_control());
-        let domain = |d: &str| d.len() >= 3 && d.split('.').count() >= 2 && d.split('.').all(|l| !l.is_empty());
+        let domain =
+            |d: &str| d.len() >= 3 && d.split('.').count() >= 2 && d.split('.').all(|l| !l.is_empty());
         match text.split_once('@') {
             Some((user, host)) if plain && !user.is_empty() && !host.contains('@') && domain(host) => {
                 Ok(Mail(text.to_owned()))
@@ -67,7 +68,7 @@ impl Mail {
     }
 
     /// The address as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -77,12 +78,12 @@ impl Password {
     ///
     /// # Errors
     /// When it is shorter than 8 or longer than 128 characters.
-    pub fn parse(text: String) -> Result<Password, Refused> {
+    pub(crate) fn parse(text: String) -> Result<Password, Refused> {
         if (8..=128).contains(&text.chars().count()) { Ok(Password(text)) } else { Err(Refused::Password) }
     }
 
     /// The password itself.
-    pub fn secret(&self) -> &str {
+    pub(crate) fn secret(&self) -> &str {
         &self.0
     }
 }
@@ -115,7 +116,9 @@ mod tests {
             assert!(Mail::parse(good).is_ok(), "{good:?}");
         }
         let too_long = format!("{}@example.org", "x".repeat(250));
-        for bad in ["", "bob", "bob@", "@example.org", "bob@example", "bob@.org", "b ob@example.org", "a@b@c.org"] {
+        for bad in
+            ["", "bob", "bob@", "@example.org", "bob@example", "bob@.org", "b ob@example.org", "a@b@c.org"]
+        {
             assert_eq!(Mail::parse(bad), Err(Refused::Mail), "{bad:?}");
         }
         assert_eq!(Mail::parse(&too_long), Err(Refused::Mail));

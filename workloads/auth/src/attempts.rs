@@ -5,15 +5,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Failed logins of one name within [`WINDOW`] before it has to wait.
-pub const FAILURES: u32 = 10;
+pub(crate) const FAILURES: u32 = 10;
 /// How long failures count, from the first of them.
-pub const WINDOW: Duration = Duration::from_secs(60);
+pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 /// Names remembered at once; the oldest is forgotten for a new one.
 const NAMES: usize = 10_000;
 
 /// The failed logins of the last minute.
 #[derive(Debug, Default)]
-pub struct Attempts {
+pub(crate) struct Attempts {
     by_name: Mutex<HashMap<String, Failures>>,
 }
 
@@ -25,7 +25,7 @@ struct Failures {
 
 impl Attempts {
     /// How long `name` has to wait before its next try; `None`: it may try now.
-    pub fn wait(&self, name: &str, now: Instant) -> Option<Duration> {
+    pub(crate) fn wait(&self, name: &str, now: Instant) -> Option<Duration> {
         let names = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = names.get(name).filter(|f| f.count >= FAILURES)?;
         let passed = now.saturating_duration_since(failures.since);
@@ -33,7 +33,7 @@ impl Attempts {
     }
 
     /// Counts a failed login of `name`.
-    pub fn failed(&self, name: &str, now: Instant) {
+    pub(crate) fn failed(&self, name: &str, now: Instant) {
         let mut names = self.by_name.lock().unwrap_or_else(PoisonError::into_inner);
         if names.len() >= NAMES && !names.contains_key(name) {
             make_room(&mut names, now);
@@ -46,7 +46,7 @@ impl Attempts {
     }
 
     /// Forgets the failures of `name`, which has logged in.
-    pub fn succeeded(&self, name: &str) {
+    pub(crate) fn succeeded(&self, name: &str) {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }

@@ -19,7 +19,7 @@ use fortia_rest::{Admin, Limits, Metrics, Readiness, Registry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use routes::{App, router};
+use crate::routes::App;
 
 /// Why the server ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,15 @@ pub enum RunError {
 /// # Errors
 /// When one of its two addresses cannot be listened on.
 pub async fn run(boot: Boot) -> Result<(), RunError> {
+    let (listener, admin) = (listen(boot.listen).await?, listen(boot.admin).await?);
+    run_on(boot, listener, admin).await
+}
+
+/// As [`run`], on listeners that are bound already.
+///
+/// # Errors
+/// When a listener breaks.
+pub async fn run_on(boot: Boot, listener: TcpListener, admin: TcpListener) -> Result<(), RunError> {
     let log = fortia_log::init(&boot);
     let mut registry = Registry::default();
     log.register(&mut registry);
@@ -44,12 +53,11 @@ pub async fn run(boot: Boot) -> Result<(), RunError> {
     let readiness = Readiness::needs(&["booted"]);
     // The admin port answers first and last, so that probes tell a server that waits from one that hangs.
     let probes = CancellationToken::new();
-    let admin = Admin::new(registry, readiness.clone()).serve(listen(boot.admin).await?, probes.clone());
-    let admin = tokio::spawn(admin);
+    let admin = tokio::spawn(Admin::new(registry, readiness.clone()).serve(admin, probes.clone()));
 
     let control = ControlDb::connect(&boot);
     let ended = match Server::start(boot, control, log.set_filter()).await {
-        Some(server) => serve(server, &log, &metrics, &readiness).await,
+        Some(server) => serve(server, listener, &log, &metrics, &readiness).await,
         None => Ok(()),
     };
     probes.cancel();
@@ -61,15 +69,20 @@ pub async fn run(boot: Boot) -> Result<(), RunError> {
 }
 
 /// Serves the API until the server is to end.
-async fn serve(server: Server, log: &Log, metrics: &Metrics, readiness: &Readiness) -> Result<(), RunError> {
+async fn serve(
+    server: Server,
+    listener: TcpListener,
+    log: &Log,
+    metrics: &Metrics,
+    readiness: &Readiness,
+) -> Result<(), RunError> {
     log.follow(server.config());
     let accounts = Accounts::connect(server.boot(), server.topology());
     let listed = tokio::spawn(worlds::list(accounts.clone(), server.config(), server.stopping()));
     let app = Arc::new(App { accounts, attempts: attempts::Attempts::default() });
     let limits = Limits::default();
-    let listener = listen(server.boot().listen).await?;
     readiness.set("booted", true);
-    let api = fortia_rest::api(router(app), &limits, metrics);
+    let api = fortia_rest::api(routes::router(app), &limits, metrics);
     let ended = fortia_rest::serve(listener, api, limits, server.stopping()).await;
     readiness.set("booted", false);
     server.stop().await;

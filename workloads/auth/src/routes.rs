@@ -21,15 +21,15 @@ use crate::attempts::Attempts;
 use crate::session::{self, SESSION_COOKIE};
 
 /// Everything the handlers use.
-pub struct App {
+pub(crate) struct App {
     /// The account database.
-    pub accounts: Accounts,
+    pub(crate) accounts: Accounts,
     /// Failed logins.
-    pub attempts: Attempts,
+    pub(crate) attempts: Attempts,
 }
 
 /// The routes of the auth server with their description at /openapi.json.
-pub fn router(app: Arc<App>) -> Router {
+pub(crate) fn router(app: Arc<App>) -> Router {
     let described = OpenApiRouter::new()
         .routes(routes!(register))
         .routes(routes!(login))
@@ -131,7 +131,8 @@ async fn register(State(app): State<Arc<App>>, Json(body): Json<Registration>) -
     let name = Name::parse(&body.name).map_err(refused)?;
     let mail = Mail::parse(&body.mail).map_err(refused)?;
     let password = Password::parse(body.password).map_err(refused)?;
-    let account = app.accounts.register(name.as_str(), mail.as_str(), password.secret()).await.map_err(problem)?;
+    let account =
+        app.accounts.register(name.as_str(), mail.as_str(), password.secret()).await.map_err(problem)?;
     tracing::info!(account = name.as_str(), "account made");
     Ok((StatusCode::CREATED, Json(AccountShape::from(account))).into_response())
 }
@@ -192,25 +193,44 @@ async fn me(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<Acco
 #[utoipa::path(get, path = "/worlds", responses((status = 200, body = Worlds)))]
 async fn worlds(State(app): State<Arc<App>>) -> Result<Json<Worlds>, Problem> {
     let worlds = app.accounts.worlds().await.map_err(problem)?.into_iter();
-    let shape = |world: ListedWorld| WorldShape { name: world.name, address: world.address, open: world.open };
+    let shape =
+        |world: ListedWorld| WorldShape { name: world.name, address: world.address, open: world.open };
     Ok(Json(Worlds { worlds: worlds.map(shape).collect() }))
 }
 
 /// What went wrong with the accounts, for the client. Logged here, once.
 fn problem(error: RdbError) -> Problem {
     match error {
-        RdbError::AccountExists { name } => Problem::conflict(format!("the name {name} is taken: choose another")),
-        RdbError::WrongLogin => Problem::unauthorized("name or password is wrong"),
-        RdbError::Busy => {
-            Problem::unavailable("too many logins and registrations at once: try again", Duration::from_secs(2))
+        RdbError::AccountExists { name } => {
+            Problem::conflict(format!("the name {name} is taken: choose another"))
         }
+        RdbError::WrongLogin => Problem::unauthorized("name or password is wrong"),
+        RdbError::Busy => Problem::unavailable(
+            "too many logins and registrations at once: try again",
+            Duration::from_secs(2),
+        ),
         error if error.is_retryable() => {
             tracing::warn!(%error, "accounts do not answer");
-            Problem::unavailable("the account database does not answer now: try again", Duration::from_secs(1))
+            Problem::unavailable(
+                "the account database does not answer now: try again",
+                Duration::from_secs(1),
+            )
         }
         error => {
             tracing::error!(%error, "accounts cannot be read or written");
             Problem::internal()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_logins_than_can_be_hashed_at_once_are_told_to_come_back() {
+        let response = problem(RdbError::Busy).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()["retry-after"], "2");
     }
 }

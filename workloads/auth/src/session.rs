@@ -6,22 +6,23 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
 
 /// Name of the session's cookie; the game server reads it too.
-pub const SESSION_COOKIE: &str = "fortia-session";
+pub(crate) const SESSION_COOKIE: &str = "fortia-session";
 
 /// The token a request carries: `Authorization: Bearer ..` or else the cookie.
-pub fn token(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn token(headers: &HeaderMap) -> Option<&str> {
     if let Some(value) = headers.get(AUTHORIZATION) {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty());
     }
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut pairs =
+        cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(name, _)| *name == SESSION_COOKIE).map(|(_, token)| token).filter(|token| !token.is_empty())
 }
 
 /// The value of Set-Cookie. Scripts cannot read it, and other sites' forms do not carry it. Whoever serves Fortia
 /// over TLS adds `Secure` at the proxy.
-pub fn cookie(token: &str, lifetime: Duration) -> String {
+pub(crate) fn cookie(token: &str, lifetime: Duration) -> String {
     format!("{SESSION_COOKIE}={token}; HttpOnly; SameSite=Lax; Path=/; Max-Age={}", lifetime.as_secs())
 }
 
@@ -35,7 +36,10 @@ mod tests {
 
     #[test]
     fn the_token_is_taken_from_the_bearer_or_else_from_the_cookie() {
-        assert_eq!(token(&headers(&[(AUTHORIZATION, "bearer abc"), (COOKIE, "fortia-session=xyz")])), Some("abc"));
+        assert_eq!(
+            token(&headers(&[(AUTHORIZATION, "bearer abc"), (COOKIE, "fortia-session=xyz")])),
+            Some("abc")
+        );
         assert_eq!(token(&headers(&[(COOKIE, "a=b; fortia-session=xyz; c=d")])), Some("xyz"));
         assert_eq!(token(&headers(&[(AUTHORIZATION, "Basic abc")])), None);
         assert_eq!(token(&headers(&[(COOKIE, "fortia-session=")])), None);

@@ -21,25 +21,25 @@ use crate::session::Sessions;
 use crate::{look, play, update};
 
 /// Everything the handlers use.
-pub struct App {
+pub(crate) struct App {
     /// The cluster's configuration.
-    pub config: watch::Receiver<Config>,
+    pub(crate) config: watch::Receiver<Config>,
     /// Where the world's keys are.
-    pub topology: watch::Receiver<Topology>,
+    pub(crate) topology: watch::Receiver<Topology>,
     /// The shards.
-    pub world: World,
+    pub(crate) world: World,
     /// Reads as of a committed tick.
-    pub reader: Reader,
+    pub(crate) reader: Reader,
     /// The committed ticks.
-    pub feed: Feed,
+    pub(crate) feed: Feed,
     /// Who is logged in.
-    pub sessions: Sessions,
+    pub(crate) sessions: Sessions,
     /// Counters.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
     /// Ends the streams of events.
-    pub stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     /// Ids of actions.
-    pub action_ids: ActionIds,
+    pub(crate) action_ids: ActionIds,
 }
 
 impl App {
@@ -50,7 +50,7 @@ impl App {
 }
 
 /// The routes of the game server with their description at /openapi.json.
-pub fn router(app: Arc<App>) -> Router {
+pub(crate) fn router(app: Arc<App>) -> Router {
     let described = OpenApiRouter::new()
         .routes(routes!(look::map))
         .routes(routes!(look::info))
@@ -66,7 +66,7 @@ pub fn router(app: Arc<App>) -> Router {
 /// Gives actions ids by which those that conflict are ordered: first come, first served. Two servers never give the
 /// same id but by a rare chance, which only leaves the order of two actions to the order they were queued in.
 #[derive(Debug)]
-pub struct ActionIds {
+pub(crate) struct ActionIds {
     last: AtomicU64,
     server: u64,
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use fortia_vec::ChunkPos;
 
 /// Chunks one request may read.
-pub const READ_LIMIT: usize = 64;
+pub(crate) const READ_LIMIT: usize = 64;
 /// Chunks one subscriber may watch.
-pub const WATCH_LIMIT: usize = 1024;
+pub(crate) const WATCH_LIMIT: usize = 1024;
 
 /// Why a query names no area.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AreaError {
+pub(crate) enum AreaError {
     /// A list is absent or empty.
     #[error("`{0}` is missing: name chunks like ?x=0,1&y=0,1, which are the chunks 0,0 and 1,1")]
     Missing(&'static str),
@@ -30,7 +30,7 @@ pub enum AreaError {
 ///
 /// # Errors
 /// When the lists are not equally long lists of whole numbers, or name more than `limit` chunks.
-pub fn parse(x: Option<&str>, y: Option<&str>, limit: usize) -> Result<Vec<ChunkPos>, AreaError> {
+pub(crate) fn parse(x: Option<&str>, y: Option<&str>, limit: usize) -> Result<Vec<ChunkPos>, AreaError> {
     let (x, y) = (numbers("x", x, limit)?, numbers("y", y, limit)?);
     if x.len() != y.len() {
         return Err(AreaError::Lengths(x.len(), y.len()));

@@ -24,16 +24,16 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// The newest committed tick this server knows.
 #[derive(Clone, Copy, Debug)]
-pub struct Now {
+pub(crate) struct Now {
     /// Its number; 0 is the world as it was made.
-    pub tick: u64,
+    pub(crate) tick: u64,
     /// When it was committed.
-    pub since: Instant,
+    pub(crate) since: Instant,
 }
 
 /// What this server knows of the last ticks. Cheap to clone, all clones are one.
 #[derive(Clone)]
-pub struct Feed(Arc<Inner>);
+pub(crate) struct Feed(Arc<Inner>);
 
 struct Inner {
     /// Whether all ticks that were committed when this server started are taken in.
@@ -58,28 +58,28 @@ impl Default for Feed {
 }
 
 /// Makes chunks be read and told about until it is dropped.
-pub struct Watch {
+pub(crate) struct Watch {
     feed: Feed,
     chunks: BTreeSet<ChunkPos>,
     /// News of ticks from now on.
-    pub news: broadcast::Receiver<Arc<News>>,
+    pub(crate) news: broadcast::Receiver<Arc<News>>,
 }
 
 impl Feed {
     /// The newest committed tick, as it changes.
-    pub fn now(&self) -> watch::Receiver<Now> {
+    pub(crate) fn now(&self) -> watch::Receiver<Now> {
         self.0.now.subscribe()
     }
 
     /// The newest tick and what changed after tick `after` up to it.
-    pub fn since(&self, after: u64) -> (u64, Since) {
+    pub(crate) fn since(&self, after: u64) -> (u64, Since) {
         let history = lock(&self.0.history);
         (self.0.now.borrow().tick, history.since(after))
     }
 
     /// Starts to watch chunks. What changed up to the tick that [`Feed::since`] returns afterwards is the caller's to
     /// read; everything later comes as news.
-    pub fn watch(&self, chunks: BTreeSet<ChunkPos>) -> Watch {
+    pub(crate) fn watch(&self, chunks: BTreeSet<ChunkPos>) -> Watch {
         let news = self.0.news.subscribe();
         let mut watched = lock(&self.0.watched);
         for at in &chunks {
@@ -106,7 +106,7 @@ impl Feed {
     }
 
     /// Waits until the newest tick is known, or `stop`.
-    pub async fn begun(&self, stop: &CancellationToken) {
+    pub(crate) async fn begun(&self, stop: &CancellationToken) {
         let mut begun = self.0.begun.subscribe();
         tokio::select! {
             _ = begun.wait_for(|begun| *begun) => {}
@@ -115,7 +115,7 @@ impl Feed {
     }
 
     /// Follows the ticks until `stop`. Databases that do not answer are asked again; nothing is left out.
-    pub async fn follow(self, mut ticks: Ticks, reader: Reader, stop: CancellationToken) {
+    pub(crate) async fn follow(self, mut ticks: Ticks, reader: Reader, stop: CancellationToken) {
         let mut owed: Option<BTreeSet<ChunkPos>> = None;
         loop {
             let after = self.0.now.borrow().tick;
@@ -164,7 +164,7 @@ impl Feed {
 
 impl Watch {
     /// The chunks watched.
-    pub fn chunks(&self) -> &BTreeSet<ChunkPos> {
+    pub(crate) fn chunks(&self) -> &BTreeSet<ChunkPos> {
         &self.chunks
     }
 }

@@ -9,13 +9,13 @@ const TICKS: usize = 1024;
 
 /// The last committed ticks without a gap, oldest first.
 #[derive(Debug, Default)]
-pub struct History {
+pub(crate) struct History {
     ticks: VecDeque<(u64, Vec<ChunkPos>)>,
 }
 
 /// What became of the world since some tick.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Since {
+pub(crate) enum Since {
     /// These chunks were changed by the ticks after it.
     Changed(BTreeSet<ChunkPos>),
     /// It is too long ago, or in the future: everything may have changed.
@@ -24,7 +24,7 @@ pub enum Since {
 
 impl History {
     /// Adds a committed tick. A gap makes everything before it forgotten; a tick that is known already is ignored.
-    pub fn push(&mut self, tick: u64, changed: Vec<ChunkPos>) {
+    pub(crate) fn push(&mut self, tick: u64, changed: Vec<ChunkPos>) {
         match self.ticks.back() {
             Some((last, _)) if tick <= *last => return,
             Some((last, _)) if tick != last + 1 => self.ticks.clear(),
@@ -37,7 +37,7 @@ impl History {
     }
 
     /// The chunks changed after tick `after`, up to the newest known.
-    pub fn since(&self, after: u64) -> Since {
+    pub(crate) fn since(&self, after: u64) -> Since {
         let known = match (self.ticks.front(), self.ticks.back()) {
             (Some((first, _)), Some((last, _))) => after.saturating_add(1) >= *first && after <= *last,
             _ => after == 0,

@@ -33,10 +33,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::{ActionIds, App};
 use crate::feed::Feed;
-use crate::ticks::Ticks;
 use crate::metrics::Metrics;
 use crate::read::Reader;
 use crate::session::Sessions;
+use crate::ticks::Ticks;
 
 /// Why the server ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -60,20 +60,30 @@ struct Counters {
 /// # Errors
 /// When one of its two addresses cannot be listened on.
 pub async fn run(boot: Boot) -> Result<(), RunError> {
+    let (listener, admin) = (listen(boot.listen).await?, listen(boot.admin).await?);
+    run_on(boot, listener, admin).await
+}
+
+/// As [`run`], on listeners that are bound already.
+///
+/// # Errors
+/// When a listener breaks.
+pub async fn run_on(boot: Boot, listener: TcpListener, admin: TcpListener) -> Result<(), RunError> {
     let log = fortia_log::init(&boot);
     let mut registry = Registry::default();
     log.register(&mut registry);
-    let counters =
-        Counters { http: fortia_rest::Metrics::register(&mut registry), game: Metrics::register(&mut registry) };
+    let counters = Counters {
+        http: fortia_rest::Metrics::register(&mut registry),
+        game: Metrics::register(&mut registry),
+    };
     let readiness = Readiness::needs(&["booted"]);
     // The admin port answers first and last, so that probes tell a server that waits from one that hangs.
     let probes = CancellationToken::new();
-    let admin = Admin::new(registry, readiness.clone()).serve(listen(boot.admin).await?, probes.clone());
-    let admin = tokio::spawn(admin);
+    let admin = tokio::spawn(Admin::new(registry, readiness.clone()).serve(admin, probes.clone()));
 
     let control = ControlDb::connect(&boot);
     let ended = match Server::start(boot, control.clone(), log.set_filter()).await {
-        Some(server) => serve(server, control, &log, counters, &readiness).await,
+        Some(server) => serve(server, control, listener, &log, counters, &readiness).await,
         None => Ok(()),
     };
     probes.cancel();
@@ -88,6 +98,7 @@ pub async fn run(boot: Boot) -> Result<(), RunError> {
 async fn serve(
     server: Server,
     control: ControlDb,
+    listener: TcpListener,
     log: &Log,
     counters: Counters,
     readiness: &Readiness,
@@ -111,7 +122,6 @@ async fn serve(
         action_ids: ActionIds::default(),
     });
     let limits = Limits::default();
-    let listener = listen(server.boot().listen).await?;
     readiness.set("booted", true);
     let api = fortia_rest::api(app::router(app), &limits, &counters.http);
     let ended = fortia_rest::serve(listener, api, limits, server.stopping()).await;

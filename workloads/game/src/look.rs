@@ -194,14 +194,17 @@ fn as_json(seen: &Seen<Vec<(ChunkPos, Bytes)>>) -> Result<ChunksAnswer, ReadErro
 }
 
 fn as_protobuf(seen: &Seen<Vec<(ChunkPos, Bytes)>>) -> Result<Vec<u8>, ReadError> {
-    let chunk = |bytes: &Bytes| Ok(pb::Chunk::decode(&bytes[..]).map_err(fortia_world::chunk::ColumnError::from)?);
+    let chunk =
+        |bytes: &Bytes| Ok(pb::Chunk::decode(&bytes[..]).map_err(fortia_world::chunk::ColumnError::from)?);
     let chunks = seen.it.iter().map(|(_, bytes)| chunk(bytes)).collect::<Result<_, ReadError>>()?;
     Ok(pb::Chunks { tick: seen.tick, chunks }.encode_to_vec())
 }
 
 fn accepts_protobuf(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|list| list.split(',')).any(|kind| kind.split(';').next().is_some_and(|k| k.trim() == PROTOBUF))
+    accepted
+        .flat_map(|list| list.split(','))
+        .any(|kind| kind.split(';').next().is_some_and(|k| k.trim() == PROTOBUF))
 }
 
 /// A weak tag of the content: the same chunks have the same tag in every tick and however they are compressed.
@@ -219,7 +222,10 @@ fn tag(protobuf: bool, chunks: &[(ChunkPos, Bytes)]) -> String {
 fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     let opaque = tag.trim_start_matches("W/");
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    known.flat_map(|list| list.split(',')).map(str::trim).any(|t| t == "*" || t.trim_start_matches("W/") == opaque)
+    known
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .any(|t| t == "*" || t.trim_start_matches("W/") == opaque)
 }
 
 #[cfg(test)]
@@ -238,10 +244,14 @@ mod tests {
 
     #[test]
     fn a_tag_changes_with_content_place_and_format_only() {
-        let chunk = |x, bytes: &'static str| vec![(ChunkPos::new(x, 0), Bytes::from_static(bytes.as_bytes()))];
+        let chunk =
+            |x, bytes: &'static str| vec![(ChunkPos::new(x, 0), Bytes::from_static(bytes.as_bytes()))];
         let first = tag(false, &chunk(0, "a"));
         assert_eq!(first, tag(false, &chunk(0, "a")));
-        assert!(![tag(false, &chunk(0, "b")), tag(false, &chunk(1, "a")), tag(true, &chunk(0, "a"))].contains(&first));
+        assert!(
+            ![tag(false, &chunk(0, "b")), tag(false, &chunk(1, "a")), tag(true, &chunk(0, "a"))]
+                .contains(&first)
+        );
     }
 
     #[test]

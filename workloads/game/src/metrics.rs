@@ -6,18 +6,18 @@ use prometheus_client::registry::Registry;
 
 /// The game's counters; cheap to clone, all clones are one.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     subscribers: Gauge,
     actions: Counter,
 }
 
 /// A subscriber that is counted until it is dropped.
 #[derive(Debug)]
-pub struct Counted(Gauge);
+pub(crate) struct Counted(Gauge);
 
 impl Metrics {
     /// Makes the metrics and registers them as `fortia_game_*`.
-    pub fn register(registry: &mut Registry) -> Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Metrics {
         let metrics = Metrics::default();
         let registry = registry.sub_registry_with_prefix("fortia_game");
         registry.register("subscribers", "Clients that watch an area", metrics.subscribers.clone());

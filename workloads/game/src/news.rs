@@ -9,9 +9,9 @@ use crate::shapes::{ChunkShape, EntityShape};
 
 /// Changed chunks with the entities in them after a tick, made into JSON once for all who watch them.
 #[derive(Debug)]
-pub struct News {
+pub(crate) struct News {
     /// The tick.
-    pub tick: u64,
+    pub(crate) tick: u64,
     chunks: HashMap<ChunkPos, Texts>,
 }
 
@@ -23,7 +23,7 @@ struct Texts {
 
 impl News {
     /// The news that these chunks look like this after `tick`.
-    pub fn of(tick: u64, area: &Area) -> News {
+    pub(crate) fn of(tick: u64, area: &Area) -> News {
         let mut chunks: HashMap<ChunkPos, Texts> = HashMap::new();
         for column in &area.columns {
             chunks.entry(column.at()).or_default().chunk = text(&ChunkShape::from(column));
@@ -37,7 +37,7 @@ impl News {
     }
 
     /// The data of a `tick` event for who watches `area`: `{"tick": n, "chunks": [..], "entities": [..]}`.
-    pub fn data(&self, area: &BTreeSet<ChunkPos>) -> String {
+    pub(crate) fn data(&self, area: &BTreeSet<ChunkPos>) -> String {
         let seen: Vec<&Texts> = area.iter().filter_map(|at| self.chunks.get(at)).collect();
         let chunks: Vec<&str> = seen.iter().map(|texts| texts.chunk.as_str()).collect();
         let entities: Vec<&str> =

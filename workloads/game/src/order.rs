@@ -10,30 +10,30 @@ use utoipa::ToSchema;
 use crate::shapes::{OrderShape, Place};
 
 /// Orders one request may give.
-pub const LIMIT: usize = 64;
+pub(crate) const LIMIT: usize = 64;
 
 /// Body of POST /actions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Orders {
+pub(crate) struct Orders {
     /// One to 64 orders; they are carried out in this order.
-    pub orders: Vec<UnitOrder>,
+    pub(crate) orders: Vec<UnitOrder>,
 }
 
 /// An order for one unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct UnitOrder {
+pub(crate) struct UnitOrder {
     /// The unit's id: a 64-bit number as text.
     #[schema(example = "9259542123273814144")]
-    pub unit: String,
+    pub(crate) unit: String,
     /// What it is to do.
-    pub order: OrderShape,
+    pub(crate) order: OrderShape,
 }
 
 /// Why orders cannot be given, and what could be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OrderError {
+pub(crate) enum OrderError {
     /// Empty or too long list.
     #[error("give 1 to {LIMIT} orders at once, not {0}")]
     Count(usize),
@@ -67,7 +67,7 @@ pub enum OrderError {
 ///
 /// # Errors
 /// At the first order that makes no sense.
-pub fn parse(orders: &Orders, radius: u32) -> Result<Vec<(u64, Order)>, OrderError> {
+pub(crate) fn parse(orders: &Orders, radius: u32) -> Result<Vec<(u64, Order)>, OrderError> {
     let count = orders.orders.len();
     if !(1..=LIMIT).contains(&count) {
         return Err(OrderError::Count(count));
@@ -89,7 +89,9 @@ fn order(shape: &OrderShape, radius: u32) -> Result<Order, OrderError> {
         "move" => Ok(Order::Move { to: place("move", "to", shape.to)? }),
         "chop" => Ok(Order::Chop { at: place("chop", "at", shape.at)? }),
         "mine" => Ok(Order::Mine { at: place("mine", "at", shape.at)? }),
-        "build" => Ok(Order::Build { at: place("build", "at", shape.at)?, block: block(shape.block.as_deref())? }),
+        "build" => {
+            Ok(Order::Build { at: place("build", "at", shape.at)?, block: block(shape.block.as_deref())? })
+        }
         other => Err(OrderError::Kind(start_of(other))),
     }
 }
@@ -157,7 +159,9 @@ mod tests {
         assert_eq!(parsed(json!({"kind": "move"})), Err(OrderError::Place("move", "to")));
         let place = json!({"x": 1, "y": 2, "z": 3});
         assert_eq!(parsed(json!({"kind": "mine", "to": place})), Err(OrderError::Place("mine", "at")));
-        for order in [json!({"kind": "build", "at": place}), json!({"kind": "build", "at": place, "block": "stone"})] {
+        for order in
+            [json!({"kind": "build", "at": place}), json!({"kind": "build", "at": place, "block": "stone"})]
+        {
             let error = parsed(order).expect_err("no block to build").to_string();
             assert!(error.ends_with("use planks or wall"), "{error}");
         }
@@ -168,15 +172,24 @@ mod tests {
         let to = |x: i32, z: i32| parsed(json!({"kind": "move", "to": {"x": x, "y": 0, "z": z}}));
         assert!(to(47, 0).is_ok() && to(-32, 63).is_ok());
         for order in [to(48, 0), to(-33, 0), to(0, 64), to(0, -1), to(i32::MAX, 0)] {
-            assert!(matches!(order, Err(OrderError::Outside { low: -32, high: 47, top: 63, .. })), "{order:?}");
+            assert!(
+                matches!(order, Err(OrderError::Outside { low: -32, high: 47, top: 63, .. })),
+                "{order:?}"
+            );
         }
     }
 
     #[test]
     fn orders_must_be_some_but_not_too_many_and_name_units_by_id() {
-        let hold = |unit: &str| UnitOrder { unit: unit.into(), order: OrderShape { kind: "hold".into(), ..OrderShape::default() } };
+        let hold = |unit: &str| UnitOrder {
+            unit: unit.into(),
+            order: OrderShape { kind: "hold".into(), ..OrderShape::default() },
+        };
         assert_eq!(parse(&Orders { orders: vec![] }, 2), Err(OrderError::Count(0)));
-        assert_eq!(parse(&Orders { orders: vec![hold("1"); LIMIT + 1] }, 2), Err(OrderError::Count(LIMIT + 1)));
+        assert_eq!(
+            parse(&Orders { orders: vec![hold("1"); LIMIT + 1] }, 2),
+            Err(OrderError::Count(LIMIT + 1))
+        );
         assert_eq!(parse(&Orders { orders: vec![hold("bob")] }, 2), Err(OrderError::Unit("bob".into())));
     }
 }

@@ -8,7 +8,6 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use fortia_proto::world::v1 as pb;
-use fortia_rdb::RdbError;
 use fortia_rdb::world::Player as Joined;
 use fortia_rest::{Json, Problem};
 use fortia_vec::BlockPos;
@@ -125,7 +124,10 @@ async fn queue(app: &App, player: &str, at: BlockPos, kind: pb::action::Kind) ->
     (status = 401, description = "Not logged in", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "Has not joined", body = Problem, content_type = "application/problem+json"),
 ))]
-pub(crate) async fn enter(State(app): State<Arc<App>>, Player(name): Player) -> Result<Json<EnterAnswer>, Problem> {
+pub(crate) async fn enter(
+    State(app): State<Arc<App>>,
+    Player(name): Player,
+) -> Result<Json<EnterAnswer>, Problem> {
     let player = app.reader.player(&name).await.map_err(refusal::of_world)?.ok_or_else(not_joined)?;
     let ids = app.reader.player_entities(&name).await.map_err(refusal::of_world)?;
     let seen = app.reader.entities(&ids).await.map_err(refusal::of_world)?;
@@ -164,14 +166,18 @@ pub(crate) async fn actions(
     let orders = order::parse(&orders, radius).map_err(|error| Problem::unprocessable(error.to_string()))?;
     let own = app.reader.player_entities(&name).await.map_err(refusal::of_world)?;
     if let Some((unit, _)) = orders.iter().find(|(unit, _)| !own.contains(unit)) {
-        return Err(Problem::forbidden(format!("unit {unit} is not yours: order units listed by POST /enter")));
+        return Err(Problem::forbidden(format!(
+            "unit {unit} is not yours: order units listed by POST /enter"
+        )));
     }
     let places = places(&app, orders.iter().map(|(unit, _)| *unit)).await?;
     let mut tick = 0;
     // One after the other: orders for one unit must not overtake each other.
     for (unit, order) in orders {
         let at = places.get(&unit).copied().ok_or_else(|| {
-            Problem::conflict(format!("unit {unit} is not in the world yet: it appears within the next ticks"))
+            Problem::conflict(format!(
+                "unit {unit} is not in the world yet: it appears within the next ticks"
+            ))
         })?;
         let command = pb::Command { unit, order: Some(order.to_proto()) };
         tick = tick.max(queue(&app, &name, at, pb::action::Kind::Command(command)).await?);

@@ -9,6 +9,8 @@ use fortia_rdb::world::{Player, World};
 use fortia_vec::ChunkPos;
 use fortia_world::chunk::{Column, ColumnError};
 use fortia_world::entity::{Entity, EntityError};
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -22,7 +24,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// Why a read failed for good.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// The databases.
     #[error(transparent)]
     Rdb(#[from] RdbError),
@@ -36,44 +38,44 @@ pub enum ReadError {
 
 impl ReadError {
     /// Whether the same read may succeed a little later.
-    pub fn is_retryable(&self) -> bool {
+    pub(crate) fn is_retryable(&self) -> bool {
         matches!(self, ReadError::Rdb(error) if error.is_retryable())
     }
 
     /// Whether a newer committed tick must be read at.
-    pub fn is_too_new(&self) -> bool {
+    pub(crate) fn is_too_new(&self) -> bool {
         matches!(self, ReadError::Rdb(RdbError::TooNew { .. }))
     }
 }
 
 /// Something as it was after a committed tick.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen<T> {
+pub(crate) struct Seen<T> {
     /// The tick.
-    pub tick: u64,
+    pub(crate) tick: u64,
     /// What was there.
-    pub it: T,
+    pub(crate) it: T,
 }
 
 /// Chunks and all entities in them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Area {
+pub(crate) struct Area {
     /// The chunks that exist, in the order asked.
-    pub columns: Vec<Column>,
+    pub(crate) columns: Vec<Column>,
     /// The entities that stand in them, chunk by chunk.
-    pub entities: Vec<Entity>,
+    pub(crate) entities: Vec<Entity>,
 }
 
 /// Reads at the newest committed tick.
 #[derive(Clone)]
-pub struct Reader {
+pub(crate) struct Reader {
     world: World,
     now: watch::Receiver<Now>,
 }
 
 impl Reader {
     /// Reads `world` at the tick that `now` says.
-    pub fn new(world: World, now: watch::Receiver<Now>) -> Reader {
+    pub(crate) fn new(world: World, now: watch::Receiver<Now>) -> Reader {
         Reader { world, now }
     }
 
@@ -81,33 +83,37 @@ impl Reader {
     ///
     /// # Errors
     /// When the databases do not answer for too long.
-    pub async fn chunks(&self, at: &[ChunkPos]) -> Result<Seen<Vec<(ChunkPos, Bytes)>>, ReadError> {
-        self.patiently(async |tick| self.chunks_at(tick, at).await).await
+    pub(crate) async fn chunks(&self, at: &[ChunkPos]) -> Result<Seen<Vec<(ChunkPos, Bytes)>>, ReadError> {
+        self.patiently(|tick| self.chunks_at(tick, at).boxed()).await
     }
 
     /// The chunks that exist and all entities in them.
     ///
     /// # Errors
     /// As [`Reader::chunks`], or when something stored cannot be understood.
-    pub async fn area(&self, at: &[ChunkPos]) -> Result<Seen<Area>, ReadError> {
-        self.patiently(async |tick| self.area_at(tick, at).await).await
+    pub(crate) async fn area(&self, at: &[ChunkPos]) -> Result<Seen<Area>, ReadError> {
+        self.patiently(|tick| self.area_at(tick, at).boxed()).await
     }
 
     /// The entities that exist, in the order asked.
     ///
     /// # Errors
     /// As [`Reader::area`].
-    pub async fn entities(&self, ids: &[u64]) -> Result<Seen<Vec<Entity>>, ReadError> {
-        self.patiently(async |tick| self.entities_at(tick, ids).await).await
+    pub(crate) async fn entities(&self, ids: &[u64]) -> Result<Seen<Vec<Entity>>, ReadError> {
+        self.patiently(|tick| self.entities_at(tick, ids).boxed()).await
     }
 
     /// One try of [`Reader::area`] at a tick of the caller's.
     ///
     /// # Errors
     /// As the databases answer.
-    pub async fn area_at(&self, tick: u64, at: &[ChunkPos]) -> Result<Area, ReadError> {
-        let columns: Vec<Column> =
-            self.chunks_at(tick, at).await?.iter().map(|(_, bytes)| Column::decode(bytes)).collect::<Result<_, _>>()?;
+    pub(crate) async fn area_at(&self, tick: u64, at: &[ChunkPos]) -> Result<Area, ReadError> {
+        let columns: Vec<Column> = self
+            .chunks_at(tick, at)
+            .await?
+            .iter()
+            .map(|(_, bytes)| Column::decode(bytes))
+            .collect::<Result<_, _>>()?;
         let ids: Vec<u64> = columns.iter().flat_map(|column| column.entities().iter().copied()).collect();
         let entities = self.entities_at(tick, &ids).await?;
         Ok(Area { columns, entities })
@@ -117,16 +123,16 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::chunks`].
-    pub async fn player(&self, name: &str) -> Result<Option<Player>, ReadError> {
-        Ok(self.patiently(async |_| Ok(self.world.player(name).await?)).await?.it)
+    pub(crate) async fn player(&self, name: &str) -> Result<Option<Player>, ReadError> {
+        Ok(self.patiently(|_| self.world.player(name).err_into().boxed()).await?.it)
     }
 
     /// Ids of a player's units, ascending.
     ///
     /// # Errors
     /// As [`Reader::chunks`].
-    pub async fn player_entities(&self, name: &str) -> Result<Vec<u64>, ReadError> {
-        Ok(self.patiently(async |_| Ok(self.world.player_entities(name).await?)).await?.it)
+    pub(crate) async fn player_entities(&self, name: &str) -> Result<Vec<u64>, ReadError> {
+        Ok(self.patiently(|_| self.world.player_entities(name).err_into().boxed()).await?.it)
     }
 
     async fn chunks_at(&self, tick: u64, at: &[ChunkPos]) -> Result<Vec<(ChunkPos, Bytes)>, ReadError> {
@@ -140,7 +146,10 @@ impl Reader {
     }
 
     /// Runs `read` at the newest tick until it succeeds, fails for good, or patience ends.
-    async fn patiently<T>(&self, read: impl AsyncFn(u64) -> Result<T, ReadError>) -> Result<Seen<T>, ReadError> {
+    async fn patiently<'a, T>(
+        &'a self,
+        read: impl Fn(u64) -> BoxFuture<'a, Result<T, ReadError>>,
+    ) -> Result<Seen<T>, ReadError> {
         let until = Instant::now() + PATIENCE;
         let mut pause = PAUSE;
         loop {

@@ -28,14 +28,14 @@ const SESSIONS: usize = 4096;
 pub(crate) struct Player(pub(crate) Arc<str>);
 
 /// Checks sessions.
-pub struct Sessions {
+pub(crate) struct Sessions {
     accounts: Accounts,
     known: Mutex<HashMap<String, (Arc<str>, Instant)>>,
 }
 
 impl Sessions {
     /// Asks `accounts` what it does not know.
-    pub fn new(accounts: Accounts) -> Sessions {
+    pub(crate) fn new(accounts: Accounts) -> Sessions {
         Sessions { accounts, known: Mutex::default() }
     }
 
@@ -65,7 +65,9 @@ impl FromRequestParts<Arc<App>> for Player {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Player, Problem> {
-        let refused = || Problem::unauthorized("log in at the auth server's POST /login, then send its token or cookie");
+        let refused = || {
+            Problem::unauthorized("log in at the auth server's POST /login, then send its token or cookie")
+        };
         let token = token(&parts.headers).ok_or_else(refused)?;
         match app.sessions.player(token).await {
             Ok(name) => name.map(Player).ok_or_else(refused),
@@ -81,7 +83,8 @@ fn token(headers: &HeaderMap) -> Option<&str> {
         return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty());
     }
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut pairs =
+        cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(name, _)| *name == SESSION_COOKIE).map(|(_, token)| token).filter(|token| !token.is_empty())
 }
 
@@ -95,7 +98,10 @@ mod tests {
 
     #[test]
     fn the_token_is_taken_from_the_bearer_or_else_from_the_cookie() {
-        assert_eq!(token(&headers(&[(AUTHORIZATION, "Bearer abc"), (COOKIE, "fortia-session=xyz")])), Some("abc"));
+        assert_eq!(
+            token(&headers(&[(AUTHORIZATION, "Bearer abc"), (COOKIE, "fortia-session=xyz")])),
+            Some("abc")
+        );
         assert_eq!(token(&headers(&[(COOKIE, "a=b; fortia-session=xyz; c=d")])), Some("xyz"));
         assert_eq!(token(&headers(&[(AUTHORIZATION, "Basic abc")])), None);
         assert_eq!(token(&headers(&[(COOKIE, "fortia-session=")])), None);

@@ -14,78 +14,78 @@ use utoipa::ToSchema;
 /// A block's place: x and y are horizontal, z is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Place {
+pub(crate) struct Place {
     /// West to east.
-    pub x: i32,
+    pub(crate) x: i32,
     /// South to north.
-    pub y: i32,
+    pub(crate) y: i32,
     /// Up; 0 is the lowest.
-    pub z: i32,
+    pub(crate) z: i32,
 }
 
 /// One chunk column of 16 x 16 x height blocks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct ChunkShape {
+pub(crate) struct ChunkShape {
     /// In chunks, west to east.
-    pub x: i32,
+    pub(crate) x: i32,
     /// In chunks, south to north.
-    pub y: i32,
+    pub(crate) y: i32,
     /// Blocks from bottom to top.
-    pub height: u32,
+    pub(crate) height: u32,
     /// Names of the blocks used here.
     #[schema(example = json!(["air", "stone", "grass"]))]
-    pub palette: Vec<String>,
+    pub(crate) palette: Vec<String>,
     /// Pairs of index into the palette and number of blocks: x runs fastest, then y, then z.
     #[schema(example = json!([1, 4096, 2, 256, 0, 12032]))]
-    pub runs: Vec<u32>,
+    pub(crate) runs: Vec<u32>,
     /// Ids of the entities that stand here, ascending.
     #[schema(example = json!(["9259542123273814144"]))]
-    pub entities: Vec<String>,
+    pub(crate) entities: Vec<String>,
 }
 
 /// One entity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct EntityShape {
+pub(crate) struct EntityShape {
     /// 64-bit number as text.
     #[schema(example = "9259542123273814144")]
-    pub id: String,
+    pub(crate) id: String,
     /// What it is.
     #[schema(example = "handyman")]
-    pub kind: String,
+    pub(crate) kind: String,
     /// Name of the player who commands it.
-    pub owner: String,
+    pub(crate) owner: String,
     /// Where it stands.
-    pub at: Place,
+    pub(crate) at: Place,
     /// Health left.
-    pub health: u32,
+    pub(crate) health: u32,
     /// What it does.
-    pub order: OrderShape,
+    pub(crate) order: OrderShape,
     /// Steps still to take, next first.
-    pub path: Vec<Place>,
+    pub(crate) path: Vec<Place>,
     /// Why its last order ended; empty while none has.
-    pub outcome: String,
+    pub(crate) outcome: String,
     /// Wood it carries.
-    pub wood: u32,
+    pub(crate) wood: u32,
     /// Stone it carries.
-    pub stone: u32,
+    pub(crate) stone: u32,
 }
 
 /// What a unit is to do: `hold`; `move` with `to`; `chop` or `mine` with `at`; `build` with `at` and `block`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct OrderShape {
+pub(crate) struct OrderShape {
     /// `hold`, `move`, `chop`, `mine` or `build`.
     #[schema(example = "move")]
-    pub kind: String,
+    pub(crate) kind: String,
     /// Where to go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<Place>,
+    pub(crate) to: Option<Place>,
     /// The block to work on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<Place>,
+    pub(crate) at: Option<Place>,
     /// Name of the block to place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub block: Option<String>,
+    pub(crate) block: Option<String>,
 }
 
 impl From<BlockPos> for Place {
@@ -192,7 +192,13 @@ mod tests {
         let shape = serde_json::to_value(EntityShape::from(&unit)).expect("json");
         assert_eq!(shape["id"], json!("18446744073709551614"));
         assert_eq!(shape["at"], json!({"x": 1, "y": -2, "z": 30}));
-        assert_eq!(shape["order"], json!({"kind": "build", "at": {"x": 2, "y": -2, "z": 30}, "block": "planks"}));
-        assert_eq!(serde_json::to_value(OrderShape::from(Order::Hold)).expect("json"), json!({"kind": "hold"}));
+        assert_eq!(
+            shape["order"],
+            json!({"kind": "build", "at": {"x": 2, "y": -2, "z": 30}, "block": "planks"})
+        );
+        assert_eq!(
+            serde_json::to_value(OrderShape::from(Order::Hold)).expect("json"),
+            json!({"kind": "hold"})
+        );
     }
 }

@@ -16,17 +16,17 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// A committed tick.
 #[derive(Clone, Debug)]
-pub struct Committed {
+pub(crate) struct Committed {
     /// Its number.
-    pub tick: u64,
+    pub(crate) tick: u64,
     /// When it was committed.
-    pub since: Instant,
+    pub(crate) since: Instant,
     /// Chunks in which blocks or entities changed.
-    pub changed: Vec<ChunkPos>,
+    pub(crate) changed: Vec<ChunkPos>,
 }
 
 /// Where committed ticks come from.
-pub struct Ticks {
+pub(crate) struct Ticks {
     control: ControlDb,
     topology: watch::Receiver<Topology>,
     answers: bool,
@@ -34,13 +34,13 @@ pub struct Ticks {
 
 impl Ticks {
     /// Reads the ticks from `control`; `topology` is the one that the world is read by.
-    pub fn new(control: ControlDb, topology: watch::Receiver<Topology>) -> Ticks {
+    pub(crate) fn new(control: ControlDb, topology: watch::Receiver<Topology>) -> Ticks {
         Ticks { control, topology, answers: true }
     }
 
     /// The ticks after tick `after`, oldest first, waiting about `wait` for the first; never fails but waits until the
     /// control database answers.
-    pub async fn after(&mut self, after: u64, wait: Duration) -> Vec<Committed> {
+    pub(crate) async fn after(&mut self, after: u64, wait: Duration) -> Vec<Committed> {
         loop {
             match self.ask(after, wait).await {
                 Ok(ticks) => {

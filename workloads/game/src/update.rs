@@ -85,7 +85,8 @@ fn last_tick(headers: &HeaderMap, after: Option<&str>) -> Result<Option<u64>, Pr
     let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?"));
     let Some(text) = header.filter(|text| !text.is_empty()).or(after) else { return Ok(None) };
     let tick = text.trim().parse();
-    tick.map(Some).map_err(|_| Problem::bad_request("Last-Event-ID and `after` are the number of a tick, like 120"))
+    tick.map(Some)
+        .map_err(|_| Problem::bad_request("Last-Event-ID and `after` are the number of a tick, like 120"))
 }
 
 struct Subscriber {

@@ -121,7 +121,9 @@ pub fn records(request: ExportLogsServiceRequest, now: u64) -> Vec<Record> {
         let instance = attribute(&attributes, "service.instance.id").unwrap_or_default();
         for scope in resource.scope_logs {
             let target = scope.scope.map(|s| s.name).unwrap_or_default();
-            records.extend(scope.log_records.into_iter().map(|log| record(log, &service, &instance, &target, now)));
+            records.extend(
+                scope.log_records.into_iter().map(|log| record(log, &service, &instance, &target, now)),
+            );
         }
     }
     records
@@ -223,7 +225,11 @@ pub(crate) mod tests {
         let scope_logs =
             vec![ScopeLogs { scope: Some(scope), log_records: vec![log], ..ScopeLogs::default() }];
         ExportLogsServiceRequest {
-            resource_logs: vec![ResourceLogs { resource: Some(resource), scope_logs, ..ResourceLogs::default() }],
+            resource_logs: vec![ResourceLogs {
+                resource: Some(resource),
+                scope_logs,
+                ..ResourceLogs::default()
+            }],
         }
     }
 
@@ -233,7 +239,10 @@ pub(crate) mod tests {
             observed_time_unix_nano: 1_500_000_000,
             severity_number: 13,
             body: Some(AnyValue { value: Some(Any::StringValue("tick late".into())) }),
-            attributes: vec![field("ms", Any::IntValue(80)), field("player", Any::StringValue("Odin".into()))],
+            attributes: vec![
+                field("ms", Any::IntValue(80)),
+                field("player", Any::StringValue("Odin".into())),
+            ],
             ..LogRecord::default()
         };
         let records = records(request(log), u64::MAX);

@@ -55,6 +55,9 @@ pub struct Header {
     /// Checksum of the compressed frames.
     #[prost(fixed64, tag = "7")]
     pub checksum: u64,
+    /// When it was sealed, Unix nanoseconds by the clock of the server that did.
+    #[prost(fixed64, tag = "8")]
+    pub sealed: u64,
 }
 
 /// Appends the frame of `record`: length, checksum, protobuf.
@@ -107,15 +110,18 @@ pub fn header<'a>(records: impl Iterator<Item = &'a Record>) -> Header {
     header
 }
 
-/// The bytes of a sealed segment: `frames` compressed behind `header`.
+/// The bytes of a segment sealed at `now` (Unix nanoseconds): `frames` compressed behind `header`.
 ///
 /// # Errors
 /// When the frames cannot be compressed.
-pub fn seal(mut header: Header, frames: &[u8]) -> Result<(Header, Vec<u8>), SegmentError> {
+pub fn seal(mut header: Header, frames: &[u8], now: u64) -> Result<(Header, Vec<u8>), SegmentError> {
     let body = zstd::bulk::compress(frames, ZSTD_LEVEL).map_err(|_| SegmentError::Records)?;
     header.raw = frames.len() as u64;
     header.checksum = xxh3_64(&body);
-    let encoded = header.encode_to_vec();
+    header.sealed = now;
+    let mut encoded = header.encode_to_vec();
+    let checksum = xxh3_64(&encoded) as u32;
+    encoded.extend_from_slice(&checksum.to_le_bytes());
     let mut out = Vec::with_capacity(PREFIX + encoded.len() + body.len());
     out.extend_from_slice(MAGIC);
     out.extend_from_slice(&(encoded.len() as u32).to_le_bytes());
@@ -124,14 +130,14 @@ pub fn seal(mut header: Header, frames: &[u8]) -> Result<(Header, Vec<u8>), Segm
     Ok((header, out))
 }
 
-/// Where the header of a sealed segment that begins with `prefix` is.
+/// Where the header of a sealed segment that begins with `prefix` is, with its checksum.
 ///
 /// # Errors
 /// When it is no sealed segment.
 pub fn header_range(prefix: &[u8]) -> Result<RangeInclusive<usize>, SegmentError> {
     let length = prefix.strip_prefix(MAGIC).and_then(|rest| rest.get(..4)).ok_or(SegmentError::Foreign)?;
     let length = u32::from_le_bytes(length.try_into().map_err(|_| SegmentError::Foreign)?);
-    if length == 0 || length > LONGEST_HEADER {
+    if !(4..=LONGEST_HEADER).contains(&length) {
         return Err(SegmentError::Header);
     }
     Ok(PREFIX..=PREFIX + length as usize - 1)
@@ -142,7 +148,11 @@ pub fn header_range(prefix: &[u8]) -> Result<RangeInclusive<usize>, SegmentError
 /// # Errors
 /// When they are damaged.
 pub fn read_header(bytes: &[u8]) -> Result<Header, SegmentError> {
-    Header::decode(bytes).map_err(|_| SegmentError::Header)
+    let (header, checksum) = bytes.split_last_chunk().ok_or(SegmentError::Header)?;
+    if xxh3_64(header) as u32 != u32::from_le_bytes(*checksum) {
+        return Err(SegmentError::Header);
+    }
+    Header::decode(header).map_err(|_| SegmentError::Header)
 }
 
 /// The records of a whole sealed segment.
@@ -184,7 +194,7 @@ mod tests {
     fn a_sealed_segment_gives_its_records_back_and_is_smaller() {
         let records = samples();
         let raw = frames(&records);
-        let (header, sealed) = seal(header(records.iter()), &raw).expect("sealed");
+        let (header, sealed) = seal(header(records.iter()), &raw, 7).expect("sealed");
         assert!(sealed.len() * 4 < raw.len(), "{} of {} bytes", sealed.len(), raw.len());
         assert_eq!((header.first, header.last, header.records), (0, 99, 100));
         assert_eq!(open(&sealed).expect("opened"), records);
@@ -195,11 +205,11 @@ mod tests {
     #[test]
     fn a_damaged_segment_is_an_error_wherever_the_damage_is() {
         let records = &samples()[..3];
-        let (_, sealed) = seal(header(records.iter()), &frames(records)).expect("sealed");
+        let (_, sealed) = seal(header(records.iter()), &frames(records), 7).expect("sealed");
         for at in 0..sealed.len() {
             let mut damaged = sealed.clone();
             damaged[at] ^= 0x55;
-            assert_ne!(open(&damaged).as_deref(), Ok(records), "byte {at}");
+            assert!(open(&damaged).is_err(), "byte {at}");
             assert!(open(&sealed[..at]).is_err(), "cut at {at}");
         }
     }

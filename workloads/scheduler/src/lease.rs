@@ -34,14 +34,18 @@ impl Candidate {
         Candidate { control, address, readiness }
     }
 
-    /// Asks for the lease until it is given.
-    pub(crate) async fn take(&self) -> Taken {
+    /// Asks for the lease until it is given, under an epoch newer than `used`: a term never goes on after its end.
+    pub(crate) async fn take(&self, used: u64) -> Taken {
         let mut told = None;
         loop {
             let asked = Instant::now();
             match self.control.lease(&self.address, TTL).await {
                 Ok(lease) => {
                     self.readiness.set(FOLLOWS, true);
+                    if lease.held && lease.epoch == used {
+                        self.give_up().await;
+                        continue;
+                    }
                     if lease.held {
                         return Taken { epoch: lease.epoch, until: asked + TTL };
                     }

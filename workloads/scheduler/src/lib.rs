@@ -131,12 +131,14 @@ async fn serve(listener: TcpListener, leader: Leader, closed: CancellationToken)
 
 /// Leads whenever it has the lease, until told to stop.
 async fn schedule(tools: &Tools, candidate: &Candidate, leader: watch::Sender<Option<mpsc::Sender<Happening>>>) {
+    let mut used = 0;
     loop {
         let taken = tokio::select! {
-            taken = candidate.take() => taken,
+            taken = candidate.take(used) => taken,
             () = tools.stop.cancelled() => return,
         };
         let (epoch, (happen, happenings)) = (taken.epoch, mpsc::channel(HAPPENINGS));
+        used = epoch;
         leader.send_replace(Some(happen));
         tools.metrics.leads.set(1);
         let led = tokio::select! {

@@ -1,1 +1,72 @@
-//! fortia-ticker
+//! The ticker: owns regions of the world for an epoch and runs the stages of a tick on them, as the leading scheduler
+//! orders. It keeps nothing that is not in the shards.
+
+mod cost;
+mod frame;
+mod link;
+mod metrics;
+
+use std::io;
+use std::net::SocketAddr;
+
+use fortia_common::boot::Boot;
+use fortia_common::server::Server;
+use fortia_log::Log;
+use fortia_rdb::control::ControlDb;
+use fortia_rdb::world::World;
+use fortia_rest::{Admin, Readiness, Registry};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::frame::Runner;
+use crate::link::{FOLLOWS, Link};
+use crate::metrics::Metrics;
+
+/// Why a ticker cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum TickerError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// The admin port failed.
+    #[error("the admin port failed: {0}")]
+    Admin(io::Error),
+}
+
+/// Runs a ticker until it is told to stop. Dropping the future ends it at once, as a crash would.
+///
+/// # Errors
+/// When an address cannot be listened on, or the admin port fails.
+pub async fn run(boot: Boot, log: &Log) -> Result<(), TickerError> {
+    let mut registry = Registry::default();
+    log.register(&mut registry);
+    let metrics = Metrics::register(&mut registry);
+    let readiness = Readiness::needs(&[FOLLOWS]);
+    let admin = TcpListener::bind(boot.admin).await.map_err(|error| TickerError::Listen(boot.admin, error))?;
+    let end = CancellationToken::new();
+    let work = async {
+        work(boot, log, metrics, readiness.clone()).await;
+        end.cancel();
+        Ok(())
+    };
+    let admin = Admin::new(registry, readiness.clone()).serve(admin, end.clone());
+    tokio::try_join!(work, async { admin.await.map_err(TickerError::Admin) })?;
+    Ok(())
+}
+
+async fn work(boot: Boot, log: &Log, metrics: Metrics, readiness: Readiness) {
+    let control = ControlDb::connect(&boot);
+    let Some(server) = Server::start(boot.clone(), control.clone(), log.set_filter()).await else { return };
+    log.follow(server.config());
+    let world = World::connect(&boot, server.topology());
+    let link = Link {
+        instance: boot.instance,
+        control,
+        runner: Runner::new(world, server.topology(), metrics.clone()),
+        metrics,
+        readiness,
+        stop: server.stopping(),
+    };
+    link.run().await;
+    server.stop().await;
+}

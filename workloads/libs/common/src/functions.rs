@@ -1,4 +1,15 @@
 //! The server-side functions loaded into every Redis group. Knows their source and names, not how they are called.
+//!
+//! `FCALL` does not lend rights: the commands inside are checked against the caller's user. What they need:
+//!
+//! | function | commands | keys |
+//! |---|---|---|
+//! | `fortia_guard` | `HMGET HSET` | `fortia:guard` |
+//! | `fortia_write` | `HMGET HSET TYPE`, and by operation: SLOT, HSET: `HSET`; SADD: `SADD`; SREM: `SREM`; ACT: `RPUSH`; DEL: `DEL`; PUT…: `DEL` and `HSET`, `SADD`, `RPUSH` or `SET`; COPY: `COPY DEL`; in state `copying` `SADD` | `fortia:guard`, `v<n>:*` |
+//! | `fortia_take` | `HMGET HSET LRANGE` | `fortia:guard`, `v<n>:*` |
+//! | `fortia_topology` | `GET SET PUBLISH` | `fortia:topology`, channel `fortia:topology` |
+//! | `fortia_lease` | `TIME HMGET HSET` | `fortia:lease:scheduler` |
+//! | `fortia_commit` | `HMGET GET SET DEL XADD` | `fortia:lease:scheduler`, `fortia:committed`, `fortia:ticks` |
 
 /// Source of the function library `fortia`, for `FUNCTION LOAD REPLACE`.
 pub const LIBRARY: &str = include_str!("functions.lua");

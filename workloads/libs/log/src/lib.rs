@@ -63,8 +63,7 @@ pub fn init(boot: &Boot) -> Log {
 /// # Panics
 /// Outside a tokio runtime.
 pub fn with_subscriber(boot: &Boot) -> (Log, impl Subscriber + Send + Sync + use<>) {
-    let filter =
-        EnvFilter::builder().parse(&boot.log).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let filter = EnvFilter::builder().parse(&boot.log).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let (filter, handle) = reload::Layer::new(filter);
     let set_filter: SetLogFilter = Arc::new(move |text| {
         let filter = EnvFilter::builder().parse(text).map_err(|e| format!("log filter {text:?}: {e}"))?;
@@ -166,8 +165,7 @@ where
 /// Whether records of this target come from the stack that ships records: each would cause the next.
 fn feeds_back(target: &str) -> bool {
     let root = target.split("::").next().unwrap_or(target);
-    matches!(root, "tonic" | "h2" | "hyper" | "hyper_util" | "tower")
-        || root.starts_with("opentelemetry")
+    matches!(root, "tonic" | "h2" | "hyper" | "hyper_util" | "tower") || root.starts_with("opentelemetry")
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub(crate) struct Counts {
 /// The end of the queue that takes records from the process' log.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    records: mpsc::Sender<Box<SdkLogRecord>>,
+    records: mpsc::Sender<SdkLogRecord>,
     target: watch::Receiver<Target>,
     counts: Counts,
 }
@@ -57,7 +57,7 @@ impl Queue {
     pub(crate) fn new(
         counts: Counts,
         target: watch::Receiver<Target>,
-    ) -> (Queue, mpsc::Receiver<Box<SdkLogRecord>>) {
+    ) -> (Queue, mpsc::Receiver<SdkLogRecord>) {
         let (records, receiver) = mpsc::channel(QUEUE);
         (Queue { records, target, counts }, receiver)
     }
@@ -66,7 +66,7 @@ impl Queue {
 impl LogProcessor for Queue {
     fn emit(&self, record: &mut SdkLogRecord, _: &InstrumentationScope) {
         match self.records.try_reserve() {
-            Ok(place) => place.send(Box::new(record.clone())),
+            Ok(place) => place.send(record.clone()),
             Err(_) => {
                 self.counts.dropped.inc();
             }
@@ -88,12 +88,12 @@ impl LogProcessor for Queue {
 
 /// The other end: ships batches until it is stopped.
 pub(crate) struct Shipper {
-    records: mpsc::Receiver<Box<SdkLogRecord>>,
+    records: mpsc::Receiver<SdkLogRecord>,
     target: watch::Receiver<Target>,
     stop: CancellationToken,
     counts: Counts,
     resource: Resource,
-    batch: Vec<Box<SdkLogRecord>>,
+    batch: Vec<SdkLogRecord>,
 }
 
 /// Why a target is shipped to no longer.
@@ -104,13 +104,13 @@ enum Ended {
 
 impl Shipper {
     pub(crate) fn new(
-        records: mpsc::Receiver<Box<SdkLogRecord>>,
+        records: mpsc::Receiver<SdkLogRecord>,
         target: watch::Receiver<Target>,
         stop: CancellationToken,
         counts: Counts,
         resource: Resource,
     ) -> Shipper {
-        Shipper { records, target, stop, counts, resource, batch: Vec::with_capacity(BATCH) }
+        Shipper { records, target, stop, counts, resource, batch: Vec::new() }
     }
 
     /// Ships until stopped, and then at most [`STOP_BOUND`] longer.
@@ -171,7 +171,7 @@ impl Shipper {
                 continue;
             }
             let scope = InstrumentationScope::default();
-            let batch: Vec<_> = self.batch.iter().map(|record| (record.as_ref(), &scope)).collect();
+            let batch: Vec<_> = self.batch.iter().map(|record| (record, &scope)).collect();
             let exported = tokio::select! {
                 exported = exporter.export(LogBatch::new(&batch)) => exported,
                 changed = self.target.changed() => return changed.map_or(Ended::Stopped, |()| Ended::Target),

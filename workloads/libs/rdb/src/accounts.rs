@@ -118,15 +118,27 @@ impl Accounts {
     /// account database does not answer.
     pub async fn register(&self, name: &str, mail: &str, password: &str) -> Result<Account, RdbError> {
         let hash = self.hasher.hash(password).await?;
-        let account =
-            Account { name: name.to_owned(), mail: mail.to_owned(), role: 0, donor: false, created_ms: now_ms() };
+        let account = Account {
+            name: name.to_owned(),
+            mail: mail.to_owned(),
+            role: 0,
+            donor: false,
+            created_ms: now_ms(),
+        };
         // All fields appear under the name at once, or, where the name is taken, not at all.
         let (making, key) = (format!("u:{name}:new"), user_key(name));
         let mut pipe = redis::pipe();
         pipe.atomic();
         pipe.cmd("DEL").arg(&making);
         pipe.cmd("HSET").arg(&making).arg("name").arg(name).arg("mail").arg(mail).arg("hash").arg(hash);
-        pipe.arg("worlds").arg("").arg("role").arg(0).arg("donor").arg(0).arg("created").arg(account.created_ms);
+        pipe.arg("worlds")
+            .arg("")
+            .arg("role")
+            .arg(0)
+            .arg("donor")
+            .arg(0)
+            .arg("created")
+            .arg(account.created_ms);
         pipe.cmd("RENAMENX").arg(&making).arg(key);
         pipe.cmd("DEL").arg(&making);
         let server = self.server();

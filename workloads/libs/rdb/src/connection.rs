@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use fortia_common::boot::Boot;
 use fortia_common::records;
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
-use redis::{AsyncConnectionConfig, FromRedisValue, IntoConnectionInfo, Pipeline, RedisConnectionInfo, Value};
+use redis::{
+    AsyncConnectionConfig, FromRedisValue, IntoConnectionInfo, Pipeline, RedisConnectionInfo, Value,
+};
 use tokio::sync::Mutex;
 
 use crate::RdbError;
@@ -49,7 +51,8 @@ pub(crate) struct Wanted {
 impl Wanted {
     fn client(&self) -> Result<redis::Client, RdbError> {
         let unusable = |reason: String| RdbError::Unreachable { address: self.address.clone(), reason };
-        let (host, port) = self.address.rsplit_once(':').ok_or_else(|| unusable("address is not host:port".into()))?;
+        let (host, port) =
+            self.address.rsplit_once(':').ok_or_else(|| unusable("address is not host:port".into()))?;
         let port: u16 = port.parse().map_err(|_| unusable("port is not a number".into()))?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let mut settings = RedisConnectionInfo::default();
@@ -66,7 +69,10 @@ impl Wanted {
     ///
     /// # Errors
     /// `Foreign` when it is another's or has no guard, `Unreachable` or `Fenced` when it does not answer.
-    pub(crate) async fn connect(&self, response: Option<Duration>) -> Result<MultiplexedConnection, RdbError> {
+    pub(crate) async fn connect(
+        &self,
+        response: Option<Duration>,
+    ) -> Result<MultiplexedConnection, RdbError> {
         let client = self.client()?;
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(response);
@@ -156,7 +162,9 @@ impl Server {
     pub(crate) async fn read(&self, pipe: &Pipeline) -> Result<Vec<Value>, RdbError> {
         let fresh = self.state.lock().await.live.is_none();
         match self.ask(pipe).await {
-            Err(RdbError::Unreachable { reason, .. }) if !fresh && !reason.contains(TIMED_OUT) => self.ask(pipe).await,
+            Err(RdbError::Unreachable { reason, .. }) if !fresh && !reason.contains(TIMED_OUT) => {
+                self.ask(pipe).await
+            }
             answers => answers,
         }
     }

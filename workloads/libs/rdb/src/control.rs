@@ -57,7 +57,11 @@ impl ControlDb {
         let nonce = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
         ControlDb {
             server: Server::new(wanted.clone(), RESPONSE),
-            waiting: Arc::new(Waiting { wanted, idle: Mutex::default(), listener: tokio::sync::Mutex::default() }),
+            waiting: Arc::new(Waiting {
+                wanted,
+                idle: Mutex::default(),
+                listener: tokio::sync::Mutex::default(),
+            }),
             holder: format!("{}/{nonce:016x}", boot.instance).into(),
         }
     }
@@ -117,7 +121,8 @@ impl ControlDb {
     pub async fn ticks(&self, after: u64, wait: Duration) -> Result<Vec<Committed>, RdbError> {
         let entries = self.waiting.stream(records::TICKS, &format!("{after}-0"), "pb", wait).await?;
         let decode = |(id, pb): (String, Bytes)| {
-            Committed::decode(pb).map_err(|error| RdbError::corrupt(format!("{} {id}", records::TICKS), error))
+            Committed::decode(pb)
+                .map_err(|error| RdbError::corrupt(format!("{} {id}", records::TICKS), error))
         };
         entries.into_iter().map(decode).collect()
     }
@@ -312,8 +317,9 @@ impl Waiting {
         let block = (wait.as_millis() as u64).max(1);
         pipe.cmd("XREAD").arg("COUNT").arg(BATCH).arg("BLOCK").arg(block).arg("STREAMS").arg(key).arg(after);
         let asked = ask(&mut connection, &self.wanted.address, &pipe);
-        let mut answers =
-            tokio::time::timeout(wait + GRACE, asked).await.map_err(|_| self.wanted.silent(wait + GRACE))??;
+        let mut answers = tokio::time::timeout(wait + GRACE, asked)
+            .await
+            .map_err(|_| self.wanted.silent(wait + GRACE))??;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         type Entries = Vec<(String, Vec<(String, Bytes)>)>;
         let streams: Option<Vec<(String, Entries)>> =

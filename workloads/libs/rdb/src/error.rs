@@ -164,7 +164,9 @@ impl RdbError {
     pub(crate) fn refusal(address: &str, code: &str, detail: &str) -> RdbError {
         let (address, reason) = (address.to_owned(), detail.to_owned());
         match code {
-            "FOREIGN" => RdbError::Foreign { address, expected: "a server of this cluster".into(), found: reason },
+            "FOREIGN" => {
+                RdbError::Foreign { address, expected: "a server of this cluster".into(), found: reason }
+            }
             "STALE" => RdbError::Stale { address, reason },
             "VERSION" => RdbError::WrongVersion { address, reason },
             "FROZEN" => RdbError::Frozen { address, reason },
@@ -175,8 +177,10 @@ impl RdbError {
             "CONFLICT" => RdbError::Conflict { reason },
             "NOTLEADER" => RdbError::NotLeader { reason },
             "WRONGTYPE" => RdbError::Corrupt { key: reason.clone(), reason: "it has another type".into() },
-            "READONLY" | "NOPERM" | "NOAUTH" | "WRONGPASS" | "LOADING" | "MASTERDOWN" | "NOREPLICAS" | "MISCONF"
-            | "BUSY" | "UNBLOCKED" => RdbError::Fenced { address, reason: format!("{code} {reason}") },
+            "READONLY" | "NOPERM" | "NOAUTH" | "WRONGPASS" | "LOADING" | "MASTERDOWN" | "NOREPLICAS"
+            | "MISCONF" | "BUSY" | "UNBLOCKED" => {
+                RdbError::Fenced { address, reason: format!("{code} {reason}") }
+            }
             _ => RdbError::Refused { address, reason: format!("{code} {reason}") },
         }
     }

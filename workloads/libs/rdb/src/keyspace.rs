@@ -244,7 +244,9 @@ mod tests {
 
     #[test]
     fn texts_that_are_not_canonical_are_refused() {
-        for text in ["", "info:", "c:1", "c:1:2:3", "c:01:2", "c:+1:2", "c:-0:2", "e:", "e:-1", "u:", "actions:1:2"] {
+        for text in
+            ["", "info:", "c:1", "c:1:2:3", "c:01:2", "c:+1:2", "c:-0:2", "e:", "e:-1", "u:", "actions:1:2"]
+        {
             assert!(WorldKey::parse(text).is_err(), "{text}");
         }
     }

@@ -79,7 +79,10 @@ impl Migration {
         scan.arg(cursor).arg("MATCH").arg(keyspace::pattern(version)).arg("COUNT").arg(SCANNED);
         let (cursor, found): (u64, Vec<Vec<u8>>) =
             self.shards.primary(&self.topology, shard)?.get(scan).await?;
-        Ok(Scanned { cursor, keys: found.iter().filter_map(|key| KeyText::of_physical(key, version)).collect() })
+        Ok(Scanned {
+            cursor,
+            keys: found.iter().filter_map(|key| KeyText::of_physical(key, version)).collect(),
+        })
     }
 
     /// How many keys of a version a shard has.
@@ -110,7 +113,8 @@ impl Migration {
         to: &Layout,
         keys: &[KeyText],
     ) -> Result<Copied, RdbError> {
-        let (stay, moved): (Vec<&KeyText>, Vec<&KeyText>) = keys.iter().partition(|key| key.shard(to) == source);
+        let (stay, moved): (Vec<&KeyText>, Vec<&KeyText>) =
+            keys.iter().partition(|key| key.shard(to) == source);
         let mut by_shard: BTreeMap<u32, Vec<(Vec<u8>, Op)>> = BTreeMap::new();
         for key in stay {
             let copy = Op::Copy { from: key.physical(from.version) };
@@ -227,8 +231,9 @@ impl Migration {
         let mut readers = Vec::with_capacity(types.len());
         for (key, answer) in physical.iter().zip(types) {
             let name: String = value(server.address(), answer)?;
-            let kind = Kind::parse(&name)
-                .ok_or_else(|| RdbError::corrupt(String::from_utf8_lossy(key), format!("no world has a {name}")))?;
+            let kind = Kind::parse(&name).ok_or_else(|| {
+                RdbError::corrupt(String::from_utf8_lossy(key), format!("no world has a {name}"))
+            })?;
             readers.push(kind);
         }
         let mut pipe = redis::pipe();
@@ -306,7 +311,9 @@ impl Found {
     fn len(&self) -> u64 {
         match self {
             Found::Nothing => 0,
-            Found::Hash(all) | Found::Set(all) | Found::List(all) => all.iter().map(|one| one.len() as u64).sum(),
+            Found::Hash(all) | Found::Set(all) | Found::List(all) => {
+                all.iter().map(|one| one.len() as u64).sum()
+            }
             Found::String(value) => value.len() as u64,
         }
     }
@@ -325,7 +332,8 @@ impl Found {
         let (tag, canonical) = match self {
             Found::Nothing => return None,
             Found::Hash(all) => {
-                let mut pairs: Vec<[Bytes; 2]> = all.chunks_exact(2).map(|p| [p[0].clone(), p[1].clone()]).collect();
+                let mut pairs: Vec<[Bytes; 2]> =
+                    all.chunks_exact(2).map(|p| [p[0].clone(), p[1].clone()]).collect();
                 pairs.sort_unstable();
                 (b'h', pairs.into_iter().flatten().collect())
             }

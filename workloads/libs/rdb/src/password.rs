@@ -30,7 +30,8 @@ impl Hasher {
     /// The password's hash as a PHC string, with a new salt.
     pub(crate) async fn hash(&self, password: &str) -> Result<String, RdbError> {
         let password = password.to_owned();
-        let hashed = self.run(move || Argon2::default().hash_password(password.as_bytes()).map(|h| h.to_string()));
+        let hashed =
+            self.run(move || Argon2::default().hash_password(password.as_bytes()).map(|h| h.to_string()));
         hashed.await?.map_err(|error| RdbError::corrupt("a password", error))
     }
 
@@ -40,7 +41,8 @@ impl Hasher {
         let password = password.to_owned();
         let verified = self.run(move || match hash {
             Some(hash) => {
-                let hash = PasswordHash::new(&hash).map_err(|error| RdbError::corrupt("a password hash", error))?;
+                let hash =
+                    PasswordHash::new(&hash).map_err(|error| RdbError::corrupt("a password hash", error))?;
                 Ok(Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
             }
             None => {

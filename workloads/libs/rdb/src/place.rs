@@ -66,8 +66,10 @@ fn group_at(topology: &Topology, shard: u32) -> Option<&Group> {
 
 /// The group of a shard.
 pub(crate) fn group(topology: &Topology, shard: u32) -> Result<&Group, RdbError> {
-    group_at(topology, shard)
-        .ok_or_else(|| RdbError::Topology { epoch: topology.epoch, reason: format!("there is no shard {shard}") })
+    group_at(topology, shard).ok_or_else(|| RdbError::Topology {
+        epoch: topology.epoch,
+        reason: format!("there is no shard {shard}"),
+    })
 }
 
 /// The layout a re-sharding makes.

@@ -21,7 +21,8 @@ pub struct TooNew;
 /// [`TooNew`] when both slots are newer: then the value of that tick is overwritten and the reader's tick is old.
 pub fn read(slots: [Option<Slot>; 2], committed: u64) -> Result<Option<Bytes>, TooNew> {
     let full = slots.iter().all(Option::is_some);
-    let newest = slots.into_iter().flatten().filter(|slot| slot.tick <= committed).max_by_key(|slot| slot.tick);
+    let newest =
+        slots.into_iter().flatten().filter(|slot| slot.tick <= committed).max_by_key(|slot| slot.tick);
     match newest {
         Some(slot) if slot.value.is_empty() => Ok(None),
         Some(slot) => Ok(Some(slot.value)),

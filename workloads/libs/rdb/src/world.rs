@@ -206,11 +206,16 @@ fn by_shard(keys: &[WorldKey], layout: &Layout) -> BTreeMap<u32, Vec<usize>> {
 }
 
 fn fields(pairs: &[(&'static str, String)]) -> Vec<Bytes> {
-    let pair = |(name, value): &(&'static str, String)| [Bytes::from_static(name.as_bytes()), value.clone().into()];
+    let pair =
+        |(name, value): &(&'static str, String)| [Bytes::from_static(name.as_bytes()), value.clone().into()];
     pairs.iter().flat_map(pair).collect()
 }
 
-fn field<T: std::str::FromStr>(key: &str, fields: &HashMap<String, String>, name: &str) -> Result<T, RdbError> {
+fn field<T: std::str::FromStr>(
+    key: &str,
+    fields: &HashMap<String, String>,
+    name: &str,
+) -> Result<T, RdbError> {
     let text = fields.get(name).ok_or_else(|| RdbError::corrupt(key, format!("field {name} is missing")))?;
     text.parse().map_err(|_| RdbError::corrupt(key, format!("field {name} is {text:?}")))
 }

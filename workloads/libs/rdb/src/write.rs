@@ -55,7 +55,9 @@ impl Op {
         match self {
             Op::Slot { tick, value } => vec![number(tick), value.clone()],
             Op::Act { tick, action } => vec![number(tick), action.clone()],
-            Op::HashSet(all) | Op::SetAdd(all) | Op::PutHash(all) | Op::PutSet(all) | Op::PutList(all) => all.clone(),
+            Op::HashSet(all) | Op::SetAdd(all) | Op::PutHash(all) | Op::PutSet(all) | Op::PutList(all) => {
+                all.clone()
+            }
             Op::PutString(value) => vec![value.clone()],
             Op::Copy { from } => vec![Bytes::from(from.clone())],
             Op::Delete => Vec::new(),

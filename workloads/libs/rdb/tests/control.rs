@@ -86,7 +86,8 @@ async fn readers_hear_of_a_tick_as_soon_as_it_is_committed_even_beside_readers_w
     tokio::time::sleep(Duration::from_millis(100)).await;
     control.commit(epoch, &tick(1)).await.expect("commits");
     for reader in readers {
-        let heard = tokio::time::timeout(Duration::from_secs(5), reader).await.expect("at once").expect("joins");
+        let heard =
+            tokio::time::timeout(Duration::from_secs(5), reader).await.expect("at once").expect("joins");
         assert_eq!(heard, Ok(vec![tick(1)]));
     }
 }

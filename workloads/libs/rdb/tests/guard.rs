@@ -17,7 +17,10 @@ async fn world(plane: &DataPlane) -> (World, watch::Sender<Topology>) {
 }
 
 fn one_chunk(value: &'static str) -> Changes {
-    Changes { chunks: vec![(ChunkPos { x: 0, y: 0 }, Bytes::from_static(value.as_bytes()))], ..Changes::default() }
+    Changes {
+        chunks: vec![(ChunkPos { x: 0, y: 0 }, Bytes::from_static(value.as_bytes()))],
+        ..Changes::default()
+    }
 }
 
 const HERE: [ChunkPos; 1] = [ChunkPos { x: 0, y: 0 }];
@@ -181,7 +184,7 @@ async fn a_service_with_its_own_user_needs_no_more_than_its_keys_and_commands() 
     let mut plane = DataPlane::start(1).await;
     let shard = &mut plane.shards[0];
     let rules = "ACL SETUSER ticker on >secret resetkeys ~v1:* ~fortia:guard -@all \
-                 +fcall +hget +hmget +hset +type +del +rpush +lrange +sadd +hgetall +client|setinfo";
+                 +fcall +hget +hmget +hset +type +del +rpush +lrange +sadd +hgetall";
     shard.run::<()>(&rules.split_whitespace().collect::<Vec<_>>()).await;
     shard.run::<()>(&["ACL", "SETUSER", "default", "resetpass", ">other"]).await;
     let mut boot = plane.boot(Service::Ticker);

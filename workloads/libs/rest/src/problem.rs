@@ -93,7 +93,10 @@ impl Problem {
 
     /// 500: our fault. Says nothing of the cause: log it where it is known.
     pub fn internal() -> Problem {
-        Problem::with(StatusCode::INTERNAL_SERVER_ERROR, "this is our fault; the request's id finds it in the logs")
+        Problem::with(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "this is our fault; the request's id finds it in the logs",
+        )
     }
 
     /// Names the request it happened in.

@@ -33,7 +33,14 @@ async fn serve(limits: Limits) -> Served {
         .route("/axes", post(|Json(axe): Json<Axe>| async { Json(axe) }).get(|| async { "x".repeat(4096) }))
         .route("/axes/{id}", get(|Path(id): Path<u32>| async move { id.to_string() }))
         .route("/page", get(|Query(axe): Query<Axe>| async { Json(axe) }))
-        .route("/panic", get(|| async { if true { panic!("as the test wants") } }))
+        .route(
+            "/panic",
+            get(|| async {
+                if true {
+                    panic!("as the test wants")
+                }
+            }),
+        )
         .route("/conflict", get(|| async { Err::<(), _>(Problem::conflict("taken")) }))
         .route("/slow", get(|| async { tokio::time::sleep(Duration::from_millis(400)).await }))
         .route(
@@ -118,15 +125,16 @@ async fn a_client_that_reads_nothing_loses_its_connection() {
     let writing = tokio::time::timeout(Duration::from_millis(500), deaf.write_all(pipelined.as_bytes()));
     let _ = writing.await;
     let answered = tokio::time::timeout(Duration::from_secs(5), reqwest::get(served.at("/axes"))).await;
-    assert!(answered.expect("the deaf client still has the only place").expect("answer").status().is_success());
+    assert!(
+        answered.expect("the deaf client still has the only place").expect("answer").status().is_success()
+    );
 }
 
 #[tokio::test]
 async fn a_body_that_is_too_large_is_a_413_problem() {
     let served = serve(Limits { body_bytes: 1000, ..Limits::default() }).await;
     let body = json!({"sharp": true, "note": "x".repeat(2000)});
-    let response =
-        reqwest::Client::new().post(served.at("/axes")).json(&body).send().await.expect("answer");
+    let response = reqwest::Client::new().post(served.at("/axes")).json(&body).send().await.expect("answer");
     assert_eq!(problem(response).await["title"], "Payload Too Large");
 }
 

@@ -113,7 +113,8 @@ impl DataPlane {
     /// Writes a topology, as the operator does: its epoch must be newer than the one that is there.
     pub async fn set_topology(&self, topology: &Topology) {
         let expected: Option<String> = self.control_db.run(&["GET", records::TOPOLOGY]).await;
-        let expected = expected.map_or(0, |json| serde_json::from_str::<Topology>(&json).expect("a topology").epoch);
+        let expected =
+            expected.map_or(0, |json| serde_json::from_str::<Topology>(&json).expect("a topology").epoch);
         let json = serde_json::to_string(topology).expect("json");
         let swap = ["FCALL", "fortia_topology", "1", records::TOPOLOGY, &expected.to_string(), &json];
         self.control_db.run::<()>(&swap).await;
@@ -127,8 +128,7 @@ impl DataPlane {
         }
         let mut topology = self.topology().await;
         topology.epoch += 1;
-        topology.target =
-            Some(Layout { version: topology.serving.version + 1, shards, ..topology.serving });
+        topology.target = Some(Layout { version: topology.serving.version + 1, shards, ..topology.serving });
         topology.phase = Some(phase);
         topology.groups = self.groups();
         self.set_topology(&topology).await;

@@ -98,7 +98,16 @@ fn spawn(port: u16, folder: &Path) -> Child {
     let log = std::fs::File::create(folder.join("log")).expect("a log file");
     let mut command = program();
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir", &folder.to_string_lossy()]);
-    command.args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--repl-diskless-sync-delay", "0"]);
+    command.args([
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--daemonize",
+        "no",
+        "--repl-diskless-sync-delay",
+        "0",
+    ]);
     command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null());
     let spawned = command.spawn();
     spawned.unwrap_or_else(|error| panic!("{:?} does not start: {error}", command.get_program()))
@@ -137,7 +146,9 @@ fn answers(port: u16, child: &mut Child) -> bool {
         if let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) {
             let _ = stream.set_read_timeout(Some(Duration::from_millis(500)));
             let mut answer = [0; 5];
-            if stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut answer).is_ok() && &answer == b"+PONG"
+            if stream.write_all(b"PING\r\n").is_ok()
+                && stream.read_exact(&mut answer).is_ok()
+                && &answer == b"+PONG"
             {
                 return true;
             }

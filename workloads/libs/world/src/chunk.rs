@@ -364,7 +364,7 @@ mod tests {
         fn a_damaged_column_is_a_column_or_an_error(edits in edits(), at: prop::sample::Index, bit in 0..8) {
             let mut bytes = column(&edits, &BTreeSet::from([1, 2])).encode();
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1u8 << bit;
             if let Ok(column) = Column::decode(&bytes) {
                 prop_assert_eq!(Column::decode(&column.encode()), Ok(column));
             }

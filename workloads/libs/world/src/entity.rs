@@ -218,7 +218,7 @@ mod tests {
         fn a_damaged_entity_is_an_entity_or_an_error(entity in entity(), at: prop::sample::Index, bit in 0..8) {
             let mut bytes = entity.encode();
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1u8 << bit;
             let _ = Entity::decode(&bytes);
         }
     }

@@ -173,7 +173,7 @@ impl Tree {
                 for x in -reach..=reach {
                     let corner = x.abs() == reach && y.abs() == reach;
                     if !corner || z < top {
-                        grow(at, blocks, [self.x + x, self.y + y, z], Block::Leaves);
+                        grow(at, blocks, [self.x.wrapping_add(x), self.y.wrapping_add(y), z], Block::Leaves);
                     }
                 }
             }
@@ -186,7 +186,7 @@ impl Tree {
 
 /// Puts a tree's block if it lies in the column and nothing stronger is there.
 fn grow(at: ChunkPos, blocks: &mut [Block], [x, y, z]: [i32; 3], block: Block) {
-    let (x, y) = (x - at.origin().x, y - at.origin().y);
+    let (x, y) = (x.wrapping_sub(at.origin().x), y.wrapping_sub(at.origin().y));
     let inside = 0..CHUNK;
     if inside.contains(&x) && inside.contains(&y) && (0..i32::from(HEIGHT)).contains(&z) {
         let here = &mut blocks[offset(x, y, z)];

@@ -1,7 +1,7 @@
 //! Where players start and what their first units are called. Knows the seed's world, not what became of it.
 
 use fortia_vec::{BlockPos, CHUNK, ChunkPos};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::HEIGHT;
 use crate::generate::{Generator, landing};
@@ -48,7 +48,9 @@ fn blocks(at: ChunkPos) -> impl Iterator<Item = BlockPos> {
 
 /// The ids of a player's first `count` units; never 0.
 pub fn unit_ids(player: &str, count: usize) -> Vec<u64> {
-    (0..count as u64).map(|i| xxh3_64_with_seed(player.as_bytes(), i).max(1)).collect()
+    // The number is hashed with the name: as a seed it collides for names of up to three letters.
+    let id = |i: u64| xxh3_64(&[player.as_bytes(), &i.to_le_bytes()].concat());
+    (0..count as u64).map(|i| id(i).max(1)).collect()
 }
 
 #[cfg(test)]
@@ -89,8 +91,10 @@ mod tests {
 
     #[test]
     fn ids_differ_by_player_and_by_number() {
-        let ids: BTreeSet<_> = ["ann", "bob", "eve"].iter().flat_map(|name| unit_ids(name, 3)).collect();
-        assert_eq!(ids.len(), 9);
+        let letters = || ('a'..='z').chain('0'..='9').map(String::from);
+        let names = letters().chain(letters().flat_map(|a| letters().map(move |b| a.clone() + &b)));
+        let ids: Vec<_> = names.flat_map(|name| unit_ids(&name, 3)).collect();
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
         assert_eq!(unit_ids("ann", 2), unit_ids("ann", 3)[..2]);
     }
 }

@@ -3,7 +3,7 @@
 mod cluster;
 
 use cluster::{Cluster, command, spawn};
-use fortia_vec::{BlockPos, Distance};
+use fortia_vec::{BlockPos, Distance, RegionPos};
 use fortia_world::block::{Block, Goods};
 use fortia_world::entity::{Entity, FIRST_GOODS};
 use fortia_world::order::Order;
@@ -51,11 +51,10 @@ fn nearest(cluster: &Cluster, unit: u64, wanted: impl Fn(&Cluster, BlockPos) -> 
     cells.into_iter().find(|at| wanted(cluster, *at)).expect("the test's world has no such place near")
 }
 
+/// Whether the block is ground under open sky.
 fn ground(cluster: &Cluster, at: BlockPos) -> bool {
-    cluster.block(at).is_solid()
-        && cluster.block(at) != Block::Wood
-        && cluster.block(at.up()) == Block::Air
-        && cluster.block(at.up().up()) == Block::Air
+    let air = |up| cluster.block(at.offset(0, 0, up)) == Block::Air;
+    cluster.block(at).is_solid() && cluster.block(at) != Block::Wood && (1..20).all(air)
 }
 
 #[test]
@@ -117,13 +116,19 @@ fn a_move_out_of_the_world_is_refused_with_a_reason() {
 }
 
 #[test]
-fn a_way_that_does_not_exist_ends_with_a_reason() {
+fn a_unit_in_a_pit_says_that_there_is_no_way_out() {
     let (mut cluster, [unit, _]) = world();
-    let at = cluster.unit(unit).at;
-    // The end of the world is solid: its far side cannot be come nearer than its rim.
-    let rim = BlockPos::new(16 * 4 - 1, at.y, 60);
-    order(&mut cluster, unit, Order::Mine { at: rim });
-    assert_ne!(finish(&mut cluster, unit).outcome, "");
+    let start = cluster.unit(unit).at;
+    while cluster.unit(unit).at.z > start.z - 3 {
+        let at = cluster.unit(unit).at.down();
+        order(&mut cluster, unit, Order::Mine { at });
+    }
+    let pit = cluster.unit(unit).at;
+    let far = |c: &Cluster, at: BlockPos| at.manhattan(start) > 10 && ground(c, at.down());
+    let to = nearest(&cluster, unit, far);
+    order(&mut cluster, unit, Order::Move { to });
+    let unit = finish(&mut cluster, unit);
+    assert_eq!((unit.at, unit.outcome.as_str()), (pit, "no way there"));
 }
 
 #[test]
@@ -249,8 +254,7 @@ fn a_command_sent_to_a_neighbour_region_reaches_the_unit() {
     let (mut cluster, [unit, _]) = world();
     let at = cluster.unit(unit).at;
     let mine = command(1, "ann", unit, Order::Mine { at: at.down() });
-    let elsewhere = at.region().neighbours().into_iter().find(|region| region.is_within(RADIUS)).unwrap();
-    cluster.tick(&[(elsewhere, vec![mine])]);
+    cluster.tick(&[(beside(&cluster, unit), vec![mine])]);
     assert_eq!(finish(&mut cluster, unit).outcome, "done");
     assert_eq!(cluster.block(at.down()), Block::Air);
 }
@@ -272,5 +276,36 @@ fn an_idle_world_writes_nothing() {
     for _ in 0..3 {
         cluster.tick(&[]);
         assert_eq!(cluster.written, Default::default());
+    }
+}
+
+/// A region beside the unit's.
+fn beside(cluster: &Cluster, unit: u64) -> RegionPos {
+    let here = cluster.unit(unit).at.region();
+    here.neighbours().into_iter().find(|region| region.is_within(RADIUS)).expect("the world has four regions")
+}
+
+#[test]
+fn a_strangers_command_from_afar_does_not_disturb_work() {
+    let (mut cluster, [unit, _]) = world();
+    let at = cluster.unit(unit).at;
+    let mine = command(1, "ann", unit, Order::Mine { at: at.down() });
+    let theirs = command(2, "mallory", unit, Order::Move { to: at.offset(9, 0, 0) });
+    cluster.tick(&[(at.region(), vec![mine]), (beside(&cluster, unit), vec![theirs])]);
+    let unit = cluster.unit(unit);
+    assert_eq!((unit.order, unit.outcome.as_str()), (Order::Hold, "done"));
+}
+
+#[test]
+fn who_is_called_away_at_work_keeps_what_was_mined_and_goes() {
+    let (mut cluster, [unit, _]) = world();
+    while cluster.unit(unit).goods == FIRST_GOODS {
+        let at = cluster.unit(unit).at;
+        let away = Order::Move { to: at.offset(9, 0, 0) };
+        let mine = command(1, "ann", unit, Order::Mine { at: at.down() });
+        let called = command(2, "ann", unit, away);
+        cluster.tick(&[(at.region(), vec![mine]), (beside(&cluster, unit), vec![called])]);
+        assert_eq!(cluster.block(at.down()), Block::Air);
+        assert_eq!(cluster.unit(unit).order, away);
     }
 }

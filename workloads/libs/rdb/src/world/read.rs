@@ -51,7 +51,9 @@ impl World {
     /// # Errors
     /// As [`World::info`].
     pub async fn player(&self, name: &str) -> Result<Option<Player>, RdbError> {
-        let Some((key, fields)) = self.hash(WorldKey::Player(name.to_owned())).await? else { return Ok(None) };
+        let Some((key, fields)) = self.hash(WorldKey::Player(name.to_owned())).await? else {
+            return Ok(None);
+        };
         let start = BlockPos {
             x: field(&key, &fields, "x")?,
             y: field(&key, &fields, "y")?,
@@ -68,7 +70,8 @@ impl World {
         let key = WorldKey::PlayerEntities(name.to_owned());
         let (address, answer) = self.read_one("SMEMBERS", &key).await?;
         let members: Vec<String> = value(&address, answer)?;
-        let corrupt = |member: &String| RdbError::corrupt(key.text(), format!("member {member:?} is no entity"));
+        let corrupt =
+            |member: &String| RdbError::corrupt(key.text(), format!("member {member:?} is no entity"));
         let mut ids = members
             .iter()
             .map(|member| member.parse().map_err(|_| corrupt(member)))

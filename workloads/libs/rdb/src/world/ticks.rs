@@ -80,17 +80,23 @@ impl World {
     /// # Errors
     /// `Frozen` while a re-sharding holds the world; otherwise when a guard refuses or the shard does not answer
     /// (then the action may or may not run).
-    pub async fn push_action(&self, first_tick: u64, region: RegionPos, action: Bytes) -> Result<u64, RdbError> {
+    pub async fn push_action(
+        &self,
+        first_tick: u64,
+        region: RegionPos,
+        action: Bytes,
+    ) -> Result<u64, RdbError> {
         let mut tick = first_tick;
         let mut closed = 0;
         let deadline = Instant::now() + NEWER_TOPOLOGY;
         loop {
             let topology = self.now();
             let op = Op::Act { tick, action: action.clone() };
-            let refused = match self.write(&topology, 0, 0, vec![(WorldKey::Actions { tick, region }, op)]).await {
-                Ok(()) => return Ok(tick),
-                Err(refused) => refused,
-            };
+            let refused =
+                match self.write(&topology, 0, 0, vec![(WorldKey::Actions { tick, region }, op)]).await {
+                    Ok(()) => return Ok(tick),
+                    Err(refused) => refused,
+                };
             match &refused {
                 RdbError::Closed { closed: last } if closed < TICKS_TRIED => {
                     closed += 1;

@@ -1,5 +1,8 @@
 //! A reference cluster in memory: committed bytes in maps, several territories, letters carried by region.
 
+// What a test stands on may end it: nothing here reads outside input.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use fortia_proto::tick::v1::Letter;
@@ -13,19 +16,19 @@ use fortia_world::step::{Changes, Territory};
 use fortia_world::{generate, start, wire};
 
 /// The committed world and those who tick it.
-pub struct Cluster {
-    pub chunks: BTreeMap<ChunkPos, Vec<u8>>,
-    pub entities: BTreeMap<u64, Vec<u8>>,
-    pub tick: u64,
+pub(crate) struct Cluster {
+    pub(crate) chunks: BTreeMap<ChunkPos, Vec<u8>>,
+    pub(crate) entities: BTreeMap<u64, Vec<u8>>,
+    pub(crate) tick: u64,
     /// Bytes written by the last tick.
-    pub written: Changes,
+    pub(crate) written: Changes,
     radius: u32,
     territories: Vec<Territory>,
 }
 
 impl Cluster {
     /// A new world of this seed, ticked by one territory for each number in `owners`: region i goes to owner i.
-    pub fn new(seed: u64, radius: u32, owners: impl Fn(usize) -> usize) -> Cluster {
+    pub(crate) fn new(seed: u64, radius: u32, owners: impl Fn(usize) -> usize) -> Cluster {
         let generator = generate::Generator::new(seed);
         let chunks = ChunkPos::within(radius).map(|at| (at, generator.column(at).encode())).collect();
         let mut cluster = Cluster {
@@ -41,7 +44,7 @@ impl Cluster {
     }
 
     /// Throws all memory away and gives the regions to new owners.
-    pub fn assign(&mut self, owners: impl Fn(usize) -> usize) {
+    pub(crate) fn assign(&mut self, owners: impl Fn(usize) -> usize) {
         let mut parts = BTreeMap::<usize, Vec<RegionPos>>::new();
         for (i, region) in regions_of(self.radius).into_iter().enumerate() {
             parts.entry(owners(i)).or_default().push(region);
@@ -50,7 +53,7 @@ impl Cluster {
     }
 
     /// Runs one tick and commits it.
-    pub fn tick(&mut self, actions: &[(RegionPos, Vec<pb::Action>)]) {
+    pub(crate) fn tick(&mut self, actions: &[(RegionPos, Vec<pb::Action>)]) {
         self.tick += 1;
         let tick = self.tick;
         self.load();
@@ -114,17 +117,17 @@ impl Cluster {
     }
 
     /// A committed unit.
-    pub fn unit(&self, id: u64) -> Entity {
+    pub(crate) fn unit(&self, id: u64) -> Entity {
         Entity::decode(&self.entities[&id]).unwrap()
     }
 
     /// A committed block.
-    pub fn block(&self, at: BlockPos) -> Block {
+    pub(crate) fn block(&self, at: BlockPos) -> Block {
         Column::decode(&self.chunks[&at.chunk()]).unwrap().get(at.local().unwrap())
     }
 
     /// Checks that every unit is listed in the chunk it stands in and nowhere else, and stands where units can.
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         let mut listed = BTreeMap::new();
         for bytes in self.chunks.values() {
             let column = Column::decode(bytes).unwrap();
@@ -148,7 +151,7 @@ impl Cluster {
 }
 
 /// The action that brings a player's first units into the world.
-pub fn spawn(player: &str, at: BlockPos) -> (RegionPos, Vec<pb::Action>) {
+pub(crate) fn spawn(player: &str, at: BlockPos) -> (RegionPos, Vec<pb::Action>) {
     let units = start::unit_ids(player, start::UNITS);
     let spawn = pb::Spawn { owner: player.into(), at: Some(wire::block_pos(at)), units };
     let kind = Some(pb::action::Kind::Spawn(spawn));
@@ -156,7 +159,7 @@ pub fn spawn(player: &str, at: BlockPos) -> (RegionPos, Vec<pb::Action>) {
 }
 
 /// A command of a player to a unit, sent to a region.
-pub fn command(id: u64, player: &str, unit: u64, order: Order) -> pb::Action {
+pub(crate) fn command(id: u64, player: &str, unit: u64, order: Order) -> pb::Action {
     let command = pb::Command { unit, order: Some(order.to_proto()) };
     pb::Action { id, player: player.into(), kind: Some(pb::action::Kind::Command(command)) }
 }

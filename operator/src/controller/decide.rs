@@ -1,0 +1,305 @@
+//! From plan, status and what was seen to actions and the next status. Pure. Actions rest on the status that was
+//! read; what is decided now goes to the next status only, and is acted on in a later pass.
+
+use std::collections::BTreeSet;
+
+use fortia_common::records::Config;
+use fortia_common::topology::{Group as WireGroup, Topology};
+
+use super::observe::Observed;
+use super::records;
+use super::validate::Plan;
+use crate::build::names::{GroupId, Names};
+use crate::crd::status::{FortiaClusterStatus, Group, GroupState, Layout, Phase, Rebalance};
+use crate::failover::state::Role;
+use crate::failover::step as failover;
+use crate::rebalance::job::JobState;
+use crate::rebalance::phase as rebalance;
+use crate::rebalance::plan::Sizes;
+
+/// What a pass does and records.
+pub(super) struct Decision {
+    /// Steps by group.
+    pub(super) groups: Vec<(GroupId, failover::Step)>,
+    /// Admitted primaries whose services lack the rights of now: group, pod, writable versions.
+    pub(super) rights: Vec<(GroupId, String, Vec<u64>)>,
+    /// Topology to write, if the stored one has this epoch.
+    pub(super) topology: Option<(u64, Topology)>,
+    /// Configuration to write; whether it replaces one.
+    pub(super) config: Option<(Config, bool)>,
+    /// Whether the Job that makes the world is to be created.
+    pub(super) worldgen: bool,
+    /// Step of the re-sharding.
+    pub(super) rebalance: rebalance::Step,
+    /// The control database carries what the status that was read says.
+    pub(super) in_sync: bool,
+    /// What is recorded: groups, layout, epoch, re-sharding, world.
+    pub(super) next: FortiaClusterStatus,
+}
+
+/// Decides.
+pub(super) fn decide(plan: &Plan, status: &FortiaClusterStatus, seen: &Observed) -> Decision {
+    let mut next = status.clone();
+    let Some(layout) = status.layout else { return first_layout(plan, next) };
+    let groups = group_steps(plan, status, seen, &mut next);
+    let rights = missing_rights(status, seen, &groups);
+    let settled = rights.is_empty() && groups.iter().all(|(_, step)| is_up(step));
+    let stored = seen.records.as_ref().and_then(|records| records.topology.as_ref());
+    let wanted = topology(plan, status, layout);
+    let in_sync = stored == Some(&wanted);
+    let job = plan.names.of("worldgen");
+    let made = JobState::of(seen.jobs.get(&job));
+    next.world_ready |= made == JobState::Complete;
+    let rebalance = rebalance_step(plan, status, seen, layout, settled && status.world_ready, in_sync);
+    record_rebalance(&rebalance, stored, &mut next);
+    follow_epoch(plan, stored, &mut next);
+    let answers = seen.records.is_some();
+    // The first topology waits for all groups; later ones are news that must not wait for a broken shard.
+    let write = answers && (settled || stored.is_some()) && !in_sync && status.epoch > stored.map_or(0, |t| t.epoch);
+    let config = seen.records.as_ref().and_then(|records| {
+        (records.config.as_ref() != Some(&plan.config)).then(|| (plan.config.clone(), records.config.is_some()))
+    });
+    Decision {
+        groups,
+        rights,
+        topology: write.then(|| (stored.map_or(0, |t| t.epoch), wanted)),
+        config,
+        worldgen: in_sync && !status.world_ready && made == JobState::Absent,
+        rebalance,
+        in_sync,
+        next,
+    }
+}
+
+/// The first decision of all: what layout a new cluster has.
+fn first_layout(plan: &Plan, mut next: FortiaClusterStatus) -> Decision {
+    next.layout = Some(Layout { version: 1, shards: plan.shards, placement: plan.placement });
+    next.epoch = 1;
+    Decision {
+        groups: Vec::new(),
+        rights: Vec::new(),
+        topology: None,
+        config: None,
+        worldgen: false,
+        rebalance: rebalance::Step::Idle,
+        in_sync: false,
+        next,
+    }
+}
+
+fn is_up(step: &failover::Step) -> bool {
+    matches!(step, failover::Step::Settled | failover::Step::Attach(_))
+}
+
+/// Groups that exist by status: those of the layout, and those of the target once its plan is accepted.
+pub(super) fn groups(status: &FortiaClusterStatus) -> Vec<GroupId> {
+    let Some(layout) = status.layout else { return Vec::new() };
+    let also = match &status.rebalance {
+        Some(r) if r.accepted && !r.collected => r.from.shards.max(r.to.shards),
+        _ => 0,
+    };
+    GroupId::all(layout.shards.max(also))
+}
+
+/// Whether groups may be leaving.
+pub(super) fn leaving(status: &FortiaClusterStatus) -> bool {
+    status.rebalance.as_ref().is_some_and(|r| r.collected)
+}
+
+/// Shards that are recorded or exist but belong to no layout any more.
+pub(super) fn surplus<'a>(
+    status: &FortiaClusterStatus,
+    sets: impl Iterator<Item = &'a String>,
+    names: &Names,
+) -> Vec<GroupId> {
+    let staying: BTreeSet<GroupId> = groups(status).into_iter().collect();
+    let recorded = status.groups.iter().filter_map(|g| GroupId::parse(&g.name));
+    let prefix = names.of("");
+    let existing = sets.filter_map(|set| GroupId::parse(set.strip_prefix(prefix.as_str())?));
+    let all: BTreeSet<GroupId> = recorded.chain(existing).collect();
+    all.into_iter().filter(|group| matches!(group, GroupId::Shard(_)) && !staying.contains(group)).collect()
+}
+
+/// Versions that may be written by those who may write at all; the guard decides which of them at any moment.
+fn writable(status: &FortiaClusterStatus) -> Vec<u64> {
+    let mut versions: Vec<u64> = status.layout.iter().map(|layout| layout.version).collect();
+    if let Some(r) = status.rebalance.as_ref().filter(|r| r.accepted) {
+        versions.extend([r.from.version, r.to.version]);
+    }
+    versions.sort_unstable();
+    versions.dedup();
+    versions
+}
+
+fn group_steps(
+    plan: &Plan,
+    status: &FortiaClusterStatus,
+    seen: &Observed,
+    next: &mut FortiaClusterStatus,
+) -> Vec<(GroupId, failover::Step)> {
+    let mut steps = Vec::new();
+    for group in groups(status) {
+        let name = group.to_string();
+        let authority = status.groups.iter().find(|g| g.name == name);
+        let nodes = seen.nodes.get(&group).map(Vec::as_slice).unwrap_or_default();
+        let step = failover::next(&plan.names, &plan.uid, group, authority, nodes);
+        if let failover::Step::Record(pod) = &step {
+            next.groups.push(Group { name: name.clone(), primary: pod.clone(), ..Group::default() });
+        }
+        if let Some(record) = next.groups.iter_mut().find(|g| g.name == name) {
+            if let failover::Step::Confirm { uid, run_id } = &step {
+                record.state = GroupState::Admitted;
+                record.primary_uid.clone_from(uid);
+                record.run_id = Some(run_id.clone());
+            }
+            record.message = match &step {
+                failover::Step::Wait(message) | failover::Step::Degraded { message, .. } => Some(message.clone()),
+                _ => None,
+            };
+        }
+        steps.push((group, step));
+    }
+    steps
+}
+
+fn missing_rights(
+    status: &FortiaClusterStatus,
+    seen: &Observed,
+    groups: &[(GroupId, failover::Step)],
+) -> Vec<(GroupId, String, Vec<u64>)> {
+    let versions = writable(status);
+    let mut missing = Vec::new();
+    for (group, _) in groups.iter().filter(|(_, step)| is_up(step)) {
+        let name = group.to_string();
+        let Some(primary) = status.groups.iter().find(|g| g.name == name) else { continue };
+        let node = seen.nodes.get(group).and_then(|nodes| nodes.iter().find(|n| n.pod == primary.primary));
+        let Some(server) = node.and_then(|n| n.seen.as_ref()).filter(|s| s.role == Role::Primary) else { continue };
+        if seen.rights.get(&server.run_id) != Some(&versions) {
+            missing.push((*group, primary.primary.clone(), versions.clone()));
+        }
+    }
+    missing
+}
+
+/// The topology record that says what status says.
+pub(super) fn topology(plan: &Plan, status: &FortiaClusterStatus, layout: Layout) -> Topology {
+    let opened = status.rebalance.as_ref().filter(|r| r.opened);
+    let shown = |r: &&Rebalance| (Phase::Copying..=Phase::Cutover).contains(&r.phase);
+    let shards = opened.filter(|r| !r.collected).map_or(layout.shards, |r| r.from.shards.max(r.to.shards));
+    Topology {
+        epoch: status.epoch,
+        cluster: plan.uid.clone(),
+        serving: layout.wire(),
+        target: opened.filter(shown).map(|r| r.to.wire()),
+        phase: opened.map(|r| match r.phase {
+            // To the servers carrying is one phase: each change of this record is a new epoch.
+            Phase::CatchingUp | Phase::Verifying => Phase::Copying.wire(),
+            phase => phase.wire(),
+        }),
+        groups: (0..shards).map(|index| wire_group(plan, status, GroupId::Shard(index))).collect(),
+        auth_db: plan.names.address(GroupId::Auth, &primary_of(plan, status, GroupId::Auth)),
+    }
+}
+
+fn primary_of(plan: &Plan, status: &FortiaClusterStatus, group: GroupId) -> String {
+    let name = group.to_string();
+    let recorded = status.groups.iter().find(|g| g.name == name);
+    recorded.map_or_else(|| plan.names.pod(group, 0), |g| g.primary.clone())
+}
+
+fn wire_group(plan: &Plan, status: &FortiaClusterStatus, group: GroupId) -> WireGroup {
+    let primary = primary_of(plan, status, group);
+    let pods = (0..plan.redis.nodes).map(|ordinal| plan.names.pod(group, ordinal));
+    WireGroup {
+        name: group.to_string(),
+        replicas: pods.filter(|pod| *pod != primary).map(|pod| plan.names.address(group, &pod)).collect(),
+        primary: plan.names.address(group, &primary),
+    }
+}
+
+fn rebalance_step(
+    plan: &Plan,
+    status: &FortiaClusterStatus,
+    seen: &Observed,
+    layout: Layout,
+    settled: bool,
+    in_sync: bool,
+) -> rebalance::Step {
+    let spec = rebalance::Spec {
+        shards: plan.shards,
+        placement: plan.placement,
+        generation: plan.generation,
+        retain: plan.retain,
+        require_approval: plan.require_approval,
+        approved: plan.approved.clone(),
+    };
+    let records = seen.records.as_ref();
+    let stored = records.and_then(|r| r.topology.as_ref());
+    let job = |name: String| JobState::of(seen.jobs.get(&name));
+    let collected = status.rebalance.as_ref().map(|r| if r.phase == Phase::Aborting { r.to } else { r.from });
+    let observed = rebalance::Observed {
+        layout,
+        rebalance: status.rebalance.as_ref(),
+        failed: status.failed_rebalance.as_ref(),
+        settled,
+        topology: stored,
+        in_sync,
+        behind: records.map_or_else(Vec::new, |r| records::behind(&r.instances, stored.map_or(0, |t| t.epoch))),
+        held: records.and_then(|r| r.held.as_ref()),
+        migrate: status.rebalance.as_ref().map_or(JobState::Absent, |r| job(plan.names.migrate(r.to.version))),
+        collect: collected.map_or(JobState::Absent, |old| job(plan.names.collect(old.version))),
+        progress: records.map(|r| r.progress.as_slice()).unwrap_or_default(),
+        sizes: sizes(plan, status, seen, layout),
+        surplus: seen.surplus.clone(),
+        now: seen.now,
+    };
+    rebalance::next(&spec, &observed)
+}
+
+/// What the serving primaries hold; none when one does not answer.
+fn sizes(plan: &Plan, status: &FortiaClusterStatus, seen: &Observed, layout: Layout) -> Option<Sizes> {
+    let shards = (0..layout.shards).map(|index| {
+        let group = GroupId::Shard(index);
+        let primary = primary_of(plan, status, group);
+        let server = seen.nodes.get(&group)?.iter().find(|n| n.pod == primary)?.seen.as_ref()?;
+        // The guard is not carried.
+        Some((server.keys.saturating_sub(1), server.used_memory))
+    });
+    Some(Sizes { shards: shards.collect::<Option<_>>()?, max_memory: plan.redis.max_memory })
+}
+
+fn record_rebalance(step: &rebalance::Step, stored: Option<&Topology>, next: &mut FortiaClusterStatus) {
+    match step {
+        rebalance::Step::Record(rebalance) => {
+            next.last_pause_ms = rebalance.last_pause_ms.or(next.last_pause_ms);
+            next.rebalance = Some(rebalance.clone());
+        }
+        rebalance::Step::Adopt(rebalance) => {
+            next.layout = Some(rebalance.to);
+            next.epoch = next.epoch.max(stored.map_or(0, |t| t.epoch));
+            next.rebalance = Some(rebalance.clone());
+        }
+        rebalance::Step::Finish(failed) => {
+            next.rebalance = None;
+            let shards = next.layout.map_or(0, |layout| layout.shards);
+            next.groups.retain(|g| !matches!(GroupId::parse(&g.name), Some(GroupId::Shard(i)) if i >= shards));
+            next.failed_rebalance.clone_from(failed);
+        }
+        rebalance::Step::Wait(message) | rebalance::Step::Refuse { message, .. } => {
+            if let Some(rebalance) = &mut next.rebalance {
+                rebalance.message = Some(message.clone());
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Raises the epoch when what is stored differs from what the next status says.
+fn follow_epoch(plan: &Plan, stored: Option<&Topology>, next: &mut FortiaClusterStatus) {
+    let (Some(stored), Some(layout)) = (stored, next.layout) else { return };
+    next.epoch = next.epoch.max(stored.epoch);
+    let wanted = topology(plan, next, layout);
+    if wanted != *stored && next.epoch == stored.epoch {
+        next.epoch += 1;
+    }
+}

@@ -1,0 +1,113 @@
+//! Watches FortiaClusters and what they own, and reconciles them one pass at a time while this process leads.
+
+mod act;
+mod apply;
+mod cleanup;
+mod decide;
+pub mod lease;
+mod observe;
+mod reconcile;
+mod records;
+mod status;
+pub mod validate;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::controller::{Config, Controller};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::build::Kind;
+use crate::build::names::{INSTANCE, MANAGED};
+use crate::crd::spec::FortiaCluster;
+use crate::failover::redis::Redis;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+
+/// Owner of the fields the operator applies.
+pub(crate) const MANAGER: &str = "fortia-operator";
+
+/// What all passes share.
+pub struct Context {
+    client: Client,
+    settings: Settings,
+    redis: Redis,
+    recorder: Recorder,
+    metrics: Metrics,
+    memory: Mutex<HashMap<String, Memory>>,
+}
+
+/// What is remembered of a cluster to save work. Never an authority: all of it may be lost at any time.
+#[derive(Default)]
+struct Memory {
+    /// Hash of each object as last applied, and when.
+    applied: HashMap<(Kind, String), (u64, Instant)>,
+    /// Rights given to a server, by its run id: the writable versions.
+    rights: HashMap<String, Vec<u64>>,
+    /// When status was last written.
+    told: Option<Instant>,
+    /// The last tick that was new, and when it was seen.
+    ticked: Option<(u64, Instant)>,
+}
+
+impl Context {
+    /// For a process that has become the leader.
+    pub fn new(client: Client, settings: Settings, metrics: Metrics) -> Context {
+        let reporter = Reporter { controller: MANAGER.into(), instance: Some(settings.identity.clone()) };
+        Context {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            settings,
+            redis: Redis::default(),
+            metrics,
+            memory: Mutex::default(),
+        }
+    }
+
+    fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn watched<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        match &self.settings.watch_namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        }
+    }
+}
+
+/// Reconciles until `stop`.
+pub async fn run(context: Arc<Context>, stop: CancellationToken) {
+    let ours = watcher::Config::default().labels(MANAGED);
+    Controller::new(context.watched::<FortiaCluster>(), watcher::Config::default())
+        .with_config(Config::default().concurrency(4))
+        .owns(context.watched::<StatefulSet>(), ours.clone())
+        .owns(context.watched::<Deployment>(), ours.clone())
+        .owns(context.watched::<Job>(), ours.clone())
+        .watches(context.watched::<Pod>(), ours, cluster_of)
+        .graceful_shutdown_on(async move { stop.cancelled().await })
+        .run(reconcile::reconcile, reconcile::failed, context)
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+fn cluster_of(pod: Pod) -> Option<ObjectRef<FortiaCluster>> {
+    let name = pod.labels().get(INSTANCE)?;
+    Some(ObjectRef::new(name).within(&pod.namespace()?))
+}

@@ -1,0 +1,216 @@
+//! Looks at everything a decision needs: owned objects, Redis servers, records of the control database. Read only.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use futures::future::join_all;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::ListParams;
+use kube::{Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::records::{self, Records};
+use super::validate::Plan;
+use super::{Context, decide};
+use crate::build::names::{GROUP, GroupId, INSTANCE};
+use crate::build::secrets::Passwords;
+use crate::controller::reconcile::Error;
+use crate::crd::status::{FortiaClusterStatus, GroupState};
+use crate::failover::redis::Target;
+use crate::failover::state::{Node, Role};
+use crate::rebalance::phase::{Surplus, SurplusState};
+
+/// All that was seen in one pass.
+pub(super) struct Observed {
+    pub(super) sets: BTreeMap<String, StatefulSet>,
+    pub(super) deployments: BTreeMap<String, Deployment>,
+    pub(super) jobs: BTreeMap<String, Job>,
+    pub(super) pods: BTreeMap<String, Pod>,
+    pub(super) passwords: Option<Passwords>,
+    pub(super) nodes: BTreeMap<GroupId, Vec<Node>>,
+    pub(super) targets: BTreeMap<String, Target>,
+    pub(super) records: Option<Records>,
+    pub(super) surplus: Vec<Surplus>,
+    /// Writable versions given to each server, by run id.
+    pub(super) rights: BTreeMap<String, Vec<u64>>,
+    /// Whether the tick stood still for long.
+    pub(super) stalled: bool,
+    pub(super) now: Timestamp,
+}
+
+/// Looks at a cluster.
+pub(super) async fn observe(context: &Context, plan: &Plan, status: &FortiaClusterStatus) -> Result<Observed, Error> {
+    let namespace = &plan.names.namespace;
+    let passwords = passwords(context, plan).await?;
+    let (sets, deployments, jobs, pods) = tokio::try_join!(
+        all::<StatefulSet>(context, plan),
+        all::<Deployment>(context, plan),
+        all::<Job>(context, plan),
+        all::<Pod>(context, plan),
+    )?;
+    let targets: BTreeMap<String, Target> =
+        pods.iter().filter_map(|(name, pod)| Some((name.clone(), target(pod)?))).collect();
+    let mut seen = Observed {
+        sets,
+        deployments,
+        jobs,
+        pods,
+        passwords,
+        nodes: BTreeMap::new(),
+        targets,
+        records: None,
+        surplus: Vec::new(),
+        rights: BTreeMap::new(),
+        stalled: false,
+        now: Timestamp::now(),
+    };
+    let Some(passwords) = seen.passwords.clone() else { return Ok(seen) };
+    seen.nodes = nodes(context, plan, status, &seen.targets, &passwords).await;
+    if let Some(target) = control_primary(status, &seen) {
+        match context.redis.connect(target, &passwords).await {
+            Ok(open) => match records::read(open, status).await {
+                Ok(records) => seen.records = Some(records),
+                Err(error) => {
+                    tracing::warn!(cluster = plan.names.cluster, %error, "the control database cannot be read");
+                    context.redis.forget(target).await;
+                }
+            },
+            Err(error) => tracing::warn!(cluster = plan.names.cluster, %error, "the control database is out of reach"),
+        }
+    }
+    if decide::leaving(status) {
+        seen.surplus = surplus(context, plan, status, &seen, &passwords, namespace).await?;
+    }
+    remembered(context, plan, &mut seen).await;
+    Ok(seen)
+}
+
+async fn all<K>(context: &Context, plan: &Plan) -> Result<BTreeMap<String, K>, kube::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let mine = ListParams::default().labels(&format!("{INSTANCE}={}", plan.names.cluster));
+    let list = context.api::<K>(&plan.names.namespace).list(&mine).await?;
+    Ok(list.into_iter().map(|object| (object.name_any(), object)).collect())
+}
+
+async fn passwords(context: &Context, plan: &Plan) -> Result<Option<Passwords>, Error> {
+    let api = context.api::<Secret>(&plan.names.namespace);
+    let Some(secret) = api.get_opt(&plan.names.passwords()).await? else { return Ok(None) };
+    let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+    let name = plan.names.passwords();
+    Passwords::parse(&data).map(Some).map_err(|user| Error::Password { secret: name, user })
+}
+
+/// A pod that runs a Redis server one can try to reach.
+fn target(pod: &Pod) -> Option<Target> {
+    pod.labels().get(GROUP)?;
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let status = pod.status.as_ref()?;
+    let running = status.phase.as_deref() == Some("Running");
+    let ip = status.pod_ip.clone().filter(|ip| running && !ip.is_empty())?;
+    Some(Target { pod: pod.name_any(), uid: pod.uid()?, ip })
+}
+
+async fn nodes(
+    context: &Context,
+    plan: &Plan,
+    status: &FortiaClusterStatus,
+    targets: &BTreeMap<String, Target>,
+    passwords: &Passwords,
+) -> BTreeMap<GroupId, Vec<Node>> {
+    let looks = decide::groups(status).into_iter().map(|group| async move {
+        let nodes = (0..plan.redis.nodes).map(|ordinal| async move {
+            let pod = plan.names.pod(group, ordinal);
+            let Some(target) = targets.get(&pod) else { return Node { pod, uid: None, seen: None } };
+            let seen = context.redis.see(target, passwords).await;
+            if let Err(error) = &seen {
+                tracing::debug!(%error, "redis server does not answer");
+            }
+            Node { pod, uid: Some(target.uid.clone()), seen: seen.ok() }
+        });
+        (group, join_all(nodes).await)
+    });
+    join_all(looks).await.into_iter().collect()
+}
+
+/// The control database's primary, if it is the recorded one and has been admitted in this run.
+pub(super) fn control_primary<'a>(status: &FortiaClusterStatus, seen: &'a Observed) -> Option<&'a Target> {
+    let group = status.groups.iter().find(|g| g.name == GroupId::Control.to_string())?;
+    let node = seen.nodes.get(&GroupId::Control)?.iter().find(|n| n.pod == group.primary)?;
+    let server = node.seen.as_ref()?;
+    let admitted = group.state == GroupState::Admitted && server.role == Role::Primary && server.guard.is_some();
+    admitted.then(|| seen.targets.get(&node.pod)).flatten()
+}
+
+/// Groups that are to leave and have not left, each looked at live.
+async fn surplus(
+    context: &Context,
+    plan: &Plan,
+    status: &FortiaClusterStatus,
+    seen: &Observed,
+    passwords: &Passwords,
+    namespace: &str,
+) -> Result<Vec<Surplus>, Error> {
+    let mut surplus = Vec::new();
+    for group in decide::surplus(status, seen.sets.keys(), &plan.names) {
+        let claims = ListParams::default().labels(&format!("{INSTANCE}={},{GROUP}={group}", plan.names.cluster));
+        let claims = context.api::<PersistentVolumeClaim>(namespace).list(&claims).await?.items;
+        let set = seen.sets.get(&plan.names.of(group)).filter(|set| set.metadata.deletion_timestamp.is_none());
+        let pods = seen.pods.values().any(|pod| pod.labels().get(GROUP) == Some(&group.to_string()));
+        if set.is_none() && claims.is_empty() && !pods {
+            continue;
+        }
+        let state = match set {
+            None => SurplusState::Going,
+            Some(_) => holds(context, plan, status, seen, passwords, group).await,
+        };
+        surplus.push(Surplus { group, state });
+    }
+    Ok(surplus)
+}
+
+/// What the recorded primary of a surplus group holds.
+async fn holds(
+    context: &Context,
+    plan: &Plan,
+    status: &FortiaClusterStatus,
+    seen: &Observed,
+    passwords: &Passwords,
+    group: GroupId,
+) -> SurplusState {
+    let recorded = status.groups.iter().find(|g| g.name == group.to_string());
+    // A group that was never given a primary was never admitted: nothing could be written to it.
+    let Some(recorded) = recorded else { return SurplusState::Empty };
+    let Some(target) = seen.targets.get(&recorded.primary) else { return SurplusState::Unreachable };
+    match context.redis.world_keys(target, passwords).await {
+        Ok(0) => SurplusState::Empty,
+        Ok(keys) => SurplusState::Holds(keys),
+        Err(error) => {
+            tracing::warn!(cluster = plan.names.cluster, %group, %error, "a surplus group does not answer");
+            SurplusState::Unreachable
+        }
+    }
+}
+
+async fn remembered(context: &Context, plan: &Plan, seen: &mut Observed) {
+    let mut memory = context.memory.lock().await;
+    let memory = memory.entry(plan.uid.clone()).or_default();
+    seen.rights = memory.rights.iter().map(|(run, versions)| (run.clone(), versions.clone())).collect();
+    if let Some(tick) = seen.records.as_ref().and_then(|records| records.tick) {
+        let now = std::time::Instant::now();
+        match memory.ticked {
+            Some((last, since)) if last == tick => {
+                let patience = (plan.config.world.tick_period_ms * 10).max(30_000);
+                seen.stalled = since.elapsed().as_millis() > u128::from(patience);
+            }
+            _ => memory.ticked = Some((tick, now)),
+        }
+    }
+}

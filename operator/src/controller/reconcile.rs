@@ -1,0 +1,158 @@
+//! One pass over one FortiaCluster: observe, validate, build, apply, status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::controller::Action;
+
+use super::decide::{self, Decision, decide};
+use super::observe::{Observed, observe};
+use super::records::RecordError;
+use super::validate::{Plan, validate};
+use super::{Context, act, apply, cleanup, status};
+use crate::build::{self, secrets};
+use crate::crd::spec::FortiaCluster;
+use crate::crd::status::{FortiaClusterStatus, Phase};
+use crate::failover::redis::RedisFailed;
+use crate::rebalance::phase::Step;
+
+const AT_ONCE: Duration = Duration::from_millis(50);
+/// While the tick is held every moment counts.
+const HELD: Duration = Duration::from_millis(200);
+const BUSY: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(5);
+
+/// Why a pass ended early. The next one begins anew.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Kubernetes refused or did not answer.
+    #[error("kubernetes: {0}")]
+    Kube(#[from] kube::Error),
+    /// A Redis server refused or did not answer.
+    #[error(transparent)]
+    Redis(#[from] RedisFailed),
+    /// A record of the control database.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// An object the operator built is none: a fault of the program.
+    #[error("built object: {0}")]
+    Build(serde_json::Error),
+    /// The system has no random bytes.
+    #[error("no random bytes for passwords: {0}")]
+    Random(getrandom::Error),
+    /// The Secret with the passwords was changed.
+    #[error("secret {secret} has no password for user {user}: restore it")]
+    Password {
+        /// Name of the Secret.
+        secret: String,
+        /// Redis user.
+        user: String,
+    },
+    /// The Secret with the passwords is gone, the databases are not.
+    #[error("secret {0} is gone, but the databases were made with it: restore it; passwords are never made anew")]
+    SecretGone(String),
+    /// Something that must be asked does not answer.
+    #[error("{0} does not answer")]
+    Unreachable(&'static str),
+    /// A group that was to be removed holds keys.
+    #[error("{group} holds {keys} world keys and is not removed")]
+    NotEmpty {
+        /// The group.
+        group: String,
+        /// Keys found.
+        keys: u64,
+    },
+}
+
+/// One pass.
+pub(super) async fn reconcile(cluster: Arc<FortiaCluster>, context: Arc<Context>) -> Result<Action, Error> {
+    context.metrics.passes.inc();
+    let Some(namespace) = cluster.namespace() else { return Ok(Action::await_change()) };
+    // Read live: what is decided rests on the authority in status, never on a cache of it.
+    let api = context.api::<FortiaCluster>(&namespace);
+    let Some(cluster) = api.get_opt(&cluster.name_any()).await? else { return Ok(Action::await_change()) };
+    if cluster.metadata.deletion_timestamp.is_some() {
+        cleanup::clean_up(&context, &cluster, &namespace).await?;
+        return Ok(Action::await_change());
+    }
+    if cleanup::hold(&context, &cluster, &namespace).await? {
+        return Ok(Action::requeue(AT_ONCE));
+    }
+    let plan = match validate(&cluster, &context.settings) {
+        Ok(plan) => plan,
+        Err(invalid) => {
+            let next = status::refused(&cluster, &invalid, Timestamp::now());
+            status::write(&context, &cluster, &namespace, next).await?;
+            return Ok(Action::requeue(IDLE));
+        }
+    };
+    pass(&context, &cluster, &plan).await
+}
+
+/// The five steps.
+async fn pass(context: &Context, cluster: &FortiaCluster, plan: &Plan) -> Result<Action, Error> {
+    let recorded = cluster.status.clone().unwrap_or_default();
+    let seen = observe(context, plan, &recorded).await?;
+    let decision = decide(plan, &recorded, &seen);
+    let objects = match &seen.passwords {
+        Some(passwords) => build::objects(plan, &decide::groups(&recorded), passwords),
+        None => Vec::new(),
+    };
+    ensure_passwords(context, plan, &recorded, &seen).await?;
+    apply::apply(context, plan, &seen, &objects).await?;
+    let acted = act::act(context, plan, &recorded, &seen, &decision).await;
+    let next = status::complete(plan, &seen, &decision);
+    // A decision rests on what was seen, not on whether its action succeeded; forgetting a re-sharding does not.
+    let next = if acted.is_err() && matches!(decision.rebalance, Step::Finish(_)) { recorded.clone() } else { next };
+    let told = status::write(context, cluster, &plan.names.namespace, next.clone()).await?;
+    acted?;
+    Ok(Action::requeue(pause(&decision, &next, told, seen.passwords.is_some())))
+}
+
+async fn ensure_passwords(
+    context: &Context,
+    plan: &Plan,
+    recorded: &FortiaClusterStatus,
+    seen: &Observed,
+) -> Result<(), Error> {
+    if seen.passwords.is_some() {
+        return Ok(());
+    }
+    if !recorded.groups.is_empty() {
+        return Err(Error::SecretGone(plan.names.passwords()));
+    }
+    let passwords = secrets::Passwords::generate().map_err(Error::Random)?;
+    apply::create(context, plan, &secrets::passwords(plan, &passwords)).await
+}
+
+/// How long until the next pass.
+fn pause(decision: &Decision, next: &FortiaClusterStatus, told: bool, has_passwords: bool) -> Duration {
+    use crate::failover::step::Step as Group;
+    let acted = decision.groups.iter().any(|(_, s)| matches!(s, Group::Admit { .. } | Group::Record(_) | Group::Confirm { .. }))
+        || !decision.rights.is_empty()
+        || decision.topology.is_some()
+        || !matches!(decision.rebalance, Step::Idle | Step::Wait(_) | Step::Refuse { .. });
+    if told || acted || !has_passwords {
+        return AT_ONCE;
+    }
+    match &next.rebalance {
+        Some(r) if (Phase::Copying..=Phase::Cutover).contains(&r.phase) => HELD,
+        Some(r) if r.phase == Phase::Retaining => BUSY,
+        Some(_) => BUSY,
+        None if next.phase != "Running" => BUSY,
+        None => IDLE,
+    }
+}
+
+/// After a pass that failed.
+pub(super) fn failed(cluster: Arc<FortiaCluster>, error: &Error, context: Arc<Context>) -> Action {
+    if matches!(error, Error::Kube(kube::Error::Api(status)) if status.code == 409) {
+        // Someone else wrote in between: look again.
+        return Action::requeue(AT_ONCE);
+    }
+    context.metrics.errors.inc();
+    tracing::warn!(cluster = cluster.name_any(), %error, "pass failed; trying again");
+    Action::requeue(BUSY)
+}

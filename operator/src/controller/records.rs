@@ -1,0 +1,171 @@
+//! The control database's records as the operator reads and writes them. What they should say is decided elsewhere.
+
+use fortia_common::boot::Service;
+use fortia_common::command::{Action, Command};
+use fortia_common::records::{
+    COMMANDS, COMMITTED, CONFIG, Config, HELD, Held, INSTANCE_PATTERN, Instance, LEASE, Progress, TOPOLOGY,
+    progress_key,
+};
+use fortia_common::topology::Topology;
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, cmd, pipe};
+use serde::de::DeserializeOwned;
+
+use crate::crd::status::{FortiaClusterStatus, Phase};
+
+/// What the control database says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Records {
+    pub(super) topology: Option<Topology>,
+    pub(super) config: Option<Config>,
+    pub(super) tick: Option<u64>,
+    pub(super) held: Option<Held>,
+    /// Whether a scheduler holds the lease.
+    pub(super) led: bool,
+    pub(super) instances: Vec<Instance>,
+    pub(super) progress: Vec<Progress>,
+}
+
+/// Why a record cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The server refused or did not answer.
+    #[error("control database: {0}")]
+    Redis(#[from] RedisError),
+    /// A record is not what it should be.
+    #[error("record {0} cannot be read: {1}")]
+    Corrupt(String, serde_json::Error),
+}
+
+/// Reads what decisions need.
+pub(super) async fn read(
+    mut open: MultiplexedConnection,
+    status: &FortiaClusterStatus,
+) -> Result<Records, RecordError> {
+    type First = (Option<String>, Option<String>, Option<u64>, Option<String>, Option<u64>, (u64, u64));
+    let (topology, config, tick, held, expires, time): First = pipe()
+        .cmd("GET")
+        .arg(TOPOLOGY)
+        .cmd("GET")
+        .arg(CONFIG)
+        .cmd("GET")
+        .arg(COMMITTED)
+        .cmd("GET")
+        .arg(HELD)
+        .cmd("HGET")
+        .arg(LEASE)
+        .arg("expires")
+        .cmd("TIME")
+        .query_async(&mut open)
+        .await?;
+    let now_ms = time.0 * 1000 + time.1 / 1000;
+    let mut records = Records {
+        topology: parse(TOPOLOGY, topology)?,
+        config: parse(CONFIG, config)?,
+        tick,
+        held: parse(HELD, held)?,
+        led: expires.is_some_and(|expires| expires > now_ms),
+        ..Records::default()
+    };
+    // Servers and progress matter only while a re-sharding runs.
+    if let Some(rebalance) = &status.rebalance {
+        records.instances = instances(&mut open).await?;
+        if (Phase::Copying..=Phase::Cutover).contains(&rebalance.phase) {
+            let keys: Vec<String> =
+                (0..rebalance.from.shards).map(|index| progress_key(rebalance.to.version, index)).collect();
+            let texts: Vec<Option<String>> = cmd("MGET").arg(&keys).query_async(&mut open).await?;
+            for (key, text) in keys.iter().zip(texts) {
+                records.progress.extend(parse::<Progress>(key, text)?);
+            }
+        }
+    }
+    Ok(records)
+}
+
+async fn instances(open: &mut MultiplexedConnection) -> Result<Vec<Instance>, RecordError> {
+    let keys = scan(open, INSTANCE_PATTERN).await?;
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let texts: Vec<Option<String>> = cmd("MGET").arg(&keys).query_async(open).await?;
+    let mut found = Vec::new();
+    for (key, text) in keys.iter().zip(texts) {
+        found.extend(parse::<Instance>(key, text)?);
+    }
+    Ok(found)
+}
+
+async fn scan(open: &mut MultiplexedConnection, pattern: &str) -> Result<Vec<String>, RedisError> {
+    let (mut cursor, mut keys) = (0u64, Vec::new());
+    loop {
+        let (next, found): (u64, Vec<String>) =
+            cmd("SCAN").arg(cursor).arg(&["MATCH", pattern, "COUNT", "1000"]).query_async(open).await?;
+        keys.extend(found);
+        cursor = next;
+        if cursor == 0 {
+            return Ok(keys);
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(key: &str, text: Option<String>) -> Result<Option<T>, RecordError> {
+    text.map(|text| serde_json::from_str(&text).map_err(|error| RecordError::Corrupt(key.to_owned(), error)))
+        .transpose()
+}
+
+/// Writes the topology if the stored one still has epoch `expected` (0: there is none).
+pub(super) async fn write_topology(
+    mut open: MultiplexedConnection,
+    expected: u64,
+    topology: &Topology,
+) -> Result<(), RecordError> {
+    let json = serde_json::to_string(topology).map_err(|error| RecordError::Corrupt(TOPOLOGY.into(), error))?;
+    cmd("FCALL")
+        .arg(&["fortia_topology", "1", TOPOLOGY])
+        .arg(expected)
+        .arg(json)
+        .query_async::<()>(&mut open)
+        .await?;
+    Ok(())
+}
+
+/// Writes the configuration and, if servers may run with an older one, tells them to fetch it.
+pub(super) async fn write_config(
+    mut open: MultiplexedConnection,
+    config: &Config,
+    replaces: bool,
+) -> Result<(), RecordError> {
+    let json = serde_json::to_string(config).map_err(|error| RecordError::Corrupt(CONFIG.into(), error))?;
+    cmd("SET").arg(CONFIG).arg(json).query_async::<()>(&mut open).await?;
+    if replaces {
+        let id = format!("config-{}", config.generation);
+        let command = Command { id, service: None, instance: None, action: Action::Reload };
+        let json = serde_json::to_string(&command).map_err(|error| RecordError::Corrupt(COMMANDS.into(), error))?;
+        cmd("XADD")
+            .arg(COMMANDS)
+            .arg(&["MAXLEN", "~", "1000", "*", "json"])
+            .arg(json)
+            .query_async::<()>(&mut open)
+            .await?;
+    }
+    Ok(())
+}
+
+/// Removes what a re-sharding left: the next may have the same version.
+pub(super) async fn clear_rebalance(mut open: MultiplexedConnection) -> Result<(), RecordError> {
+    let mut keys = scan(&mut open, "fortia:rebalance:*").await?;
+    keys.push(HELD.to_owned());
+    cmd("DEL").arg(keys).query_async::<()>(&mut open).await?;
+    Ok(())
+}
+
+/// Servers that follow an older topology than `epoch`. Jobs of the re-sharding itself do not count.
+pub(super) fn behind(instances: &[Instance], epoch: u64) -> Vec<String> {
+    let mut names: Vec<String> = instances
+        .iter()
+        .filter(|i| i.topology_epoch < epoch && i.service != Service::Migrator)
+        .map(|i| i.instance.clone())
+        .collect();
+    names.sort();
+    names
+}

@@ -1,0 +1,5 @@
+//! Re-sharding the living world: what to do next is decided purely; the operator decides, Jobs carry, the scheduler flips.
+
+pub mod job;
+pub mod phase;
+pub mod plan;

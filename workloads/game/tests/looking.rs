@@ -1,0 +1,109 @@
+//! What anyone sees of the world, on real shards.
+
+mod support;
+
+use fortia_proto::world::v1 as pb;
+use fortia_vec::ChunkPos;
+use fortia_world::block::Block;
+use fortia_world::chunk::Column;
+use prost::Message;
+use reqwest::StatusCode;
+use reqwest::header::{ACCEPT, ETAG, IF_NONE_MATCH};
+use serde_json::{Value, json};
+use support::{Game, column, problem, unit};
+
+const AT: ChunkPos = ChunkPos::new(1, -2);
+
+#[tokio::test]
+async fn chunks_are_told_as_json_and_as_protobuf() {
+    let game = Game::start(2).await;
+    let answer = game.json("/chunks?x=1,0&y=-2,0").await;
+    assert_eq!(answer["tick"], json!(0));
+    assert_eq!(
+        answer["chunks"][0],
+        json!({"x": 1, "y": -2, "height": 64, "palette": ["stone", "air"], "runs": [0, 1, 1, 16383], "entities": []})
+    );
+    assert_eq!((&answer["chunks"][1]["x"], &answer["chunks"][1]["y"]), (&json!(0), &json!(0)));
+
+    let answer = game
+        .get("/chunks?x=1&y=-2")
+        .header(ACCEPT, "application/x-protobuf")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(answer.headers()["content-type"], "application/x-protobuf");
+    let chunks = pb::Chunks::decode(answer.bytes().await.expect("bytes")).expect("protobuf");
+    assert_eq!(chunks.chunks.len(), 1);
+    assert_eq!(Column::from_proto(&chunks.chunks[0]), Ok(column(AT, Block::Stone, &[])));
+}
+
+#[tokio::test]
+async fn a_chunk_one_knows_is_not_sent_again_until_it_changes() {
+    let game = Game::start(2).await;
+    let first = game.get("/chunks?x=1&y=-2").send().await.expect("an answer");
+    let tag = first.headers()[ETAG].clone();
+    let again = || game.get("/chunks?x=1&y=-2").header(IF_NONE_MATCH, tag.clone()).send();
+    game.commit(1, &[column(ChunkPos::new(0, 0), Block::Sand, &[])], &[]).await;
+    game.until_tick(1).await;
+    let same = again().await.expect("an answer");
+    assert_eq!(same.status(), StatusCode::NOT_MODIFIED);
+    assert_eq!(
+        (&same.headers()[ETAG], &same.headers()["fortia-tick"]),
+        (&tag, &"1".parse().expect("header"))
+    );
+
+    game.commit(2, &[column(AT, Block::Planks, &[])], &[]).await;
+    game.until_tick(2).await;
+    let changed = again().await.expect("an answer");
+    assert_eq!(changed.status(), StatusCode::OK);
+    assert_ne!(changed.headers()[ETAG], tag);
+    let changed: Value = changed.json().await.expect("json");
+    assert_eq!((&changed["tick"], &changed["chunks"][0]["palette"]), (&json!(2), &json!(["planks", "air"])));
+}
+
+#[tokio::test]
+async fn chunks_beyond_the_world_are_left_out_and_queries_that_name_none_refused() {
+    let game = Game::start(1).await;
+    let answer = game.json("/chunks?x=3,0,-999999&y=0,0,5").await;
+    assert_eq!(answer["chunks"].as_array().map(Vec::len), Some(1));
+    assert_eq!(game.json("/chunks?x=3&y=0").await["chunks"], json!([]));
+    let long = vec!["0"; 65].join(",");
+    for query in ["", "x=0", "x=0,1&y=0", "x=a&y=0", &format!("x={long}&y={long}")] {
+        let answer = game.get(&format!("/chunks?{query}")).send().await.expect("an answer");
+        problem(answer, StatusCode::BAD_REQUEST).await;
+    }
+}
+
+#[tokio::test]
+async fn entities_are_told_with_ids_that_javascript_can_hold() {
+    let game = Game::start(2).await;
+    let thor = unit(u64::MAX - 1, "thor", AT);
+    game.commit(1, &[column(AT, Block::Stone, &[thor.id])], std::slice::from_ref(&thor)).await;
+    game.until_tick(1).await;
+    let answer = game.json("/entities?x=1,0&y=-2,0").await;
+    assert_eq!(answer["tick"], json!(1));
+    assert_eq!(answer["entities"].as_array().map(Vec::len), Some(1));
+    assert_eq!(answer["entities"][0]["id"], json!("18446744073709551614"));
+    assert_eq!(answer["entities"][0]["at"], json!({"x": 16, "y": -32, "z": 1}));
+    assert_eq!(game.json("/entities?x=0&y=0").await["entities"], json!([]));
+}
+
+#[tokio::test]
+async fn info_and_the_map_and_the_description_are_there_for_everyone() {
+    let game = Game::start(1).await;
+    game.commit(1, &[], &[]).await;
+    game.until_tick(1).await;
+    assert_eq!(
+        game.json("/info").await,
+        json!({"world": "test", "radius": 2, "size": 5, "height": 64, "seed": "42", "tick": 1, "tickPeriodMs": 50,
+            "mode": "live", "version": 1})
+    );
+    let map = game.get("/").send().await.expect("an answer");
+    assert_eq!(map.headers()["content-type"], "text/html; charset=utf-8");
+    let map = map.text().await.expect("text");
+    assert!(map.contains("EventSource") && !map.contains("http://") && !map.contains("https://"));
+    let document = game.json("/openapi.json").await;
+    for path in ["/", "/info", "/chunks", "/entities", "/update", "/register", "/enter", "/actions"] {
+        assert!(document["paths"][path].is_object(), "{path}");
+    }
+}

@@ -1,0 +1,200 @@
+//! What players do, down to the lists that tickers read.
+
+mod support;
+
+use std::time::Duration;
+
+use fortia_common::topology::{Layout, Phase, Placement};
+use fortia_proto::world::v1 as pb;
+use fortia_rdb::keyspace::WorldKey;
+use fortia_vec::{BlockPos, ChunkPos, RegionPos};
+use fortia_world::block::Block;
+use fortia_world::start;
+use prost::Message;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use support::{Game, column, problem, unit};
+
+const AT: ChunkPos = ChunkPos::new(1, -2);
+
+/// The actions queued for a tick in a region, as tickers find them.
+async fn queued(game: &Game, tick: u64, region: RegionPos) -> Vec<pb::Action> {
+    let layout = Layout { version: 1, shards: game.plane.shards.len() as u32, placement: Placement::Modulo };
+    let key = WorldKey::Actions { tick, region };
+    let shard = &game.plane.shards[key.shard(&layout) as usize];
+    let list: Vec<Vec<u8>> = shard.run(&["LRANGE", &key.physical(1), "0", "-1"]).await;
+    list.iter().map(|bytes| pb::Action::decode(&bytes[..]).expect("an action")).collect()
+}
+
+/// A player with one unit in the world.
+async fn settled(game: &Game, name: &str, id: u64) -> String {
+    let token = game.player(name).await;
+    let player = fortia_rdb::world::Player { joined_ms: 0, start: BlockPos { z: 1, ..AT.origin() } };
+    game.world.create_player(name, &player, &[id]).await.expect("created");
+    token
+}
+
+#[tokio::test]
+async fn joining_queues_the_first_units_and_joining_again_changes_nothing() {
+    let game = Game::start(2).await;
+    let token = game.player("thor").await;
+    problem(game.post("/enter", &token).send().await.expect("an answer"), StatusCode::CONFLICT).await;
+
+    let joined = game.post("/register", &token).send().await.expect("an answer");
+    assert_eq!(joined.status(), StatusCode::CREATED);
+    let joined: Value = joined.json().await.expect("json");
+    assert_eq!((&joined["player"], &joined["tick"]), (&json!("thor"), &json!(1)));
+    let units: Vec<u64> = joined["units"]
+        .as_array()
+        .expect("units")
+        .iter()
+        .map(|u| u.as_str().expect("text").parse().expect("an id"))
+        .collect();
+    assert_eq!(units.len(), start::UNITS);
+    let place = |axis: &str| joined["start"][axis].as_i64().expect("a number") as i32;
+    let at = BlockPos::new(place("x"), place("y"), place("z"));
+    let queue = queued(&game, 1, at.region()).await;
+    let [pb::Action { player, kind: Some(pb::action::Kind::Spawn(spawn)), .. }] = &queue[..] else {
+        panic!("{queue:?}")
+    };
+    assert_eq!((player.as_str(), spawn.owner.as_str()), ("thor", "thor"));
+    let (mut spawned, mut told) = (spawn.units.clone(), units.clone());
+    (spawned.sort_unstable(), told.sort_unstable());
+    assert_eq!(spawned, told);
+
+    let entered: Value =
+        game.post("/enter", &token).send().await.expect("an answer").json().await.expect("json");
+    assert_eq!(
+        (&entered["units"], entered["awaited"].as_array().map(Vec::len)),
+        (&json!([]), Some(units.len()))
+    );
+
+    let bodies: Vec<_> =
+        units.iter().map(|id| fortia_world::entity::Entity::handyman(*id, "thor", at)).collect();
+    game.commit(1, &[column(at.chunk(), Block::Stone, &units)], &bodies).await;
+    game.until_tick(1).await;
+    let again = game.post("/register", &token).send().await.expect("an answer");
+    assert_eq!(again.status(), StatusCode::OK);
+    let again: Value = again.json().await.expect("json");
+    assert_eq!((&again["start"], &again["tick"]), (&joined["start"], &Value::Null));
+    assert!(queued(&game, 2, at.region()).await.is_empty());
+    let entered: Value =
+        game.post("/enter", &token).send().await.expect("an answer").json().await.expect("json");
+    assert_eq!((entered["units"].as_array().map(Vec::len), &entered["tick"]), (Some(units.len()), &json!(1)));
+}
+
+#[tokio::test]
+async fn orders_are_queued_for_the_next_tick_where_the_unit_stands() {
+    let game = Game::start(2).await;
+    let token = settled(&game, "thor", 7).await;
+    game.commit(1, &[column(AT, Block::Stone, &[7])], &[unit(7, "thor", AT)]).await;
+    game.until_tick(1).await;
+    let orders = json!({"orders": [
+        {"unit": "7", "order": {"kind": "mine", "at": {"x": 16, "y": -32, "z": 0}}},
+        {"unit": "7", "order": {"kind": "hold"}},
+    ]});
+    let answer = game.post("/actions", &token).json(&orders).send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    assert_eq!(answer.json::<Value>().await.expect("json"), json!({"tick": 2}));
+
+    let queue = queued(&game, 2, AT.region()).await;
+    assert!(queue.is_sorted_by(|a, b| a.id < b.id), "{queue:?}");
+    let orders: Vec<_> = queue
+        .iter()
+        .map(|action| match &action.kind {
+            Some(pb::action::Kind::Command(command)) => {
+                (action.player.as_str(), command.unit, command.order.clone())
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let order = |kind| Some(pb::Order { kind: Some(kind) });
+    let at = Some(pb::BlockPos { x: 16, y: -32, z: 0 });
+    assert_eq!(
+        orders,
+        [
+            ("thor", 7, order(pb::order::Kind::Mine(pb::Mine { at }))),
+            ("thor", 7, order(pb::order::Kind::Hold(pb::Hold {}))),
+        ]
+    );
+
+    // A tick that has begun takes no more orders: they run in the next.
+    game.world.take_actions(1, 2, &fortia_vec::regions_of(support::RADIUS)).await.expect("taken");
+    let orders = json!({"orders": [{"unit": "7", "order": {"kind": "hold"}}]});
+    let answer = game.post("/actions", &token).json(&orders).send().await.expect("an answer");
+    assert_eq!(answer.json::<Value>().await.expect("json"), json!({"tick": 3}));
+}
+
+#[tokio::test]
+async fn orders_one_may_not_give_are_refused_with_the_reason() {
+    let game = Game::start(1).await;
+    let token = settled(&game, "thor", 7).await;
+    settled(&game, "loki", 8).await;
+    let give = async |token: &str, unit: &str, order: Value| {
+        let orders = json!({"orders": [{"unit": unit, "order": order}]});
+        game.post("/actions", token).json(&orders).send().await.expect("an answer")
+    };
+    let hold = json!({"kind": "hold"});
+    problem(give("no-token", "7", hold.clone()).await, StatusCode::UNAUTHORIZED).await;
+    let detail = problem(give(&token, "8", hold.clone()).await, StatusCode::FORBIDDEN).await;
+    assert!(detail.contains("unit 8 is not yours"), "{detail}");
+    let detail = problem(give(&token, "7", hold).await, StatusCode::CONFLICT).await;
+    assert!(detail.contains("not in the world yet"), "{detail}");
+    for later in ["attack", "train"] {
+        let detail =
+            problem(give(&token, "7", json!({"kind": later})).await, StatusCode::UNPROCESSABLE_ENTITY).await;
+        assert!(
+            detail.contains(later) && detail.ends_with("use one of hold, move, chop, mine, build"),
+            "{detail}"
+        );
+    }
+    let outside = json!({"kind": "move", "to": {"x": 48, "y": 0, "z": 1}});
+    let detail = problem(give(&token, "7", outside).await, StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert!(detail.starts_with("48,0,1 is outside the world"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_frozen_world_takes_no_orders_but_is_seen() {
+    let mut game = Game::start(2).await;
+    let token = settled(&game, "thor", 7).await;
+    game.commit(1, &[column(AT, Block::Stone, &[7])], &[unit(7, "thor", AT)]).await;
+    game.until_tick(1).await;
+    let topology = game.plane.retarget(2, Phase::Copying).await;
+    let target = topology.target.expect("a target").version.to_string();
+    for (i, shard) in game.plane.shards.iter().enumerate() {
+        let (group, index, epoch) = (format!("shard-{i}"), i.to_string(), topology.epoch.to_string());
+        let cluster = fortia_testredis::CLUSTER;
+        let freeze = [
+            "FCALL",
+            "fortia_guard",
+            "1",
+            "fortia:guard",
+            cluster,
+            &group,
+            &index,
+            &epoch,
+            "1",
+            "frozen",
+            &target,
+            "",
+        ];
+        shard.run::<()>(&freeze).await;
+    }
+    let orders = json!({"orders": [{"unit": "7", "order": {"kind": "hold"}}]});
+    let refused = game.post("/actions", &token).json(&orders).send().await.expect("an answer");
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let detail = problem(refused, StatusCode::SERVICE_UNAVAILABLE).await;
+    assert!(detail.contains("mode is paused"), "{detail}");
+    let newcomer = game.player("loki").await;
+    let refused = game.post("/register", &newcomer).send().await.expect("an answer");
+    problem(refused, StatusCode::SERVICE_UNAVAILABLE).await;
+
+    assert_eq!(game.json("/chunks?x=1&y=-2").await["chunks"][0]["palette"], json!(["stone", "air"]));
+    assert_eq!(game.json("/entities?x=1&y=-2").await["entities"][0]["id"], json!("7"));
+    let paused = tokio::time::timeout(Duration::from_secs(10), async {
+        while game.json("/info").await["mode"] != json!("paused") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    paused.await.expect("the mode is told");
+}

@@ -1,0 +1,68 @@
+//! The ticker's metrics. Knows names and units only.
+
+use std::time::Duration;
+
+use fortia_proto::tick::v1::Stage;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfStage {
+    stage: &'static str,
+}
+
+/// What a ticker measures.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    pub(crate) connected: Gauge,
+    pub(crate) regions: Gauge,
+    pub(crate) loaded: Counter,
+    pub(crate) chunks: Counter,
+    pub(crate) entities: Counter,
+    pub(crate) bytes: Counter,
+    pub(crate) actions: Counter,
+    pub(crate) failed: Counter,
+    stages: Family<OfStage, Histogram, fn() -> Histogram>,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Metrics {
+        let metrics = Metrics {
+            connected: Gauge::default(),
+            regions: Gauge::default(),
+            loaded: Counter::default(),
+            chunks: Counter::default(),
+            entities: Counter::default(),
+            bytes: Counter::default(),
+            actions: Counter::default(),
+            failed: Counter::default(),
+            stages: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_25, 2.0, 16))),
+        };
+        let registry = registry.sub_registry_with_prefix("fortia_ticker");
+        registry.register("connected", "Whether a leading scheduler is connected", metrics.connected.clone());
+        registry.register("regions", "Regions owned", metrics.regions.clone());
+        registry.register("loaded_chunks", "Chunks loaded from shards", metrics.loaded.clone());
+        registry.register("dirty_chunks", "Chunks committed", metrics.chunks.clone());
+        registry.register("dirty_entities", "Entities committed", metrics.entities.clone());
+        registry.register("committed_bytes", "Bytes of chunks and entities committed", metrics.bytes.clone());
+        registry.register("actions", "Actions taken", metrics.actions.clone());
+        registry.register("failed", "Stages that failed", metrics.failed.clone());
+        registry.register("stage_seconds", "Duration of a stage of a tick", metrics.stages.clone());
+        metrics
+    }
+
+    pub(crate) fn staged(&self, stage: Stage, took: Duration) {
+        let stage = match stage {
+            Stage::Unspecified => return,
+            Stage::Observe => "observe",
+            Stage::Edit => "edit",
+            Stage::Move => "move",
+            Stage::Commit => "commit",
+        };
+        self.stages.get_or_create(&OfStage { stage }).observe(took.as_secs_f64());
+    }
+}

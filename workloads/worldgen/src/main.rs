@@ -1,0 +1,15 @@
+//! Worldgen's process: environment, log, run.
+
+use fortia_common::boot::{Boot, Service};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let boot = Boot::from_env(Service::Worldgen)?;
+    let log = fortia_log::init(&boot);
+    let ran = fortia_worldgen::run(boot, &log).await;
+    if let Err(error) = &ran {
+        tracing::error!(%error, "worldgen ends");
+    }
+    log.stop().await;
+    Ok(ran?)
+}
