@@ -47,7 +47,7 @@ lint: # warnings are errors
 
 # Optional, since building cargo-deny takes longer than building Fortia; the tidy test checks the bans without it.
 deny:
-	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; else echo "cargo-deny is not installed: its checks are skipped"; fi
+	@if command -v cargo-deny >/dev/null; then cargo deny --locked check bans licenses sources; else echo "cargo-deny is not installed: its checks are skipped"; fi
 
 unit: # unit tests, and the tidy test of the repository itself
 	$(call timed,cargo test --workspace --lib --locked && cargo test --package fortia-e2e --test tidy --locked && go -C e2e/cluster test ./images ./deps)
@@ -72,7 +72,7 @@ deps: ## install the Debian packages that are missing
 	@go run -C e2e/cluster ./deps
 
 integration: build/valkey-server cluster ## tests of every crate on real Valkey servers, and of the local Kubernetes' parts
-	$(call timed,cargo test --workspace --exclude fortia-e2e --test '*' --locked && go -C e2e/cluster test ./...)
+	$(call timed,cargo test --workspace --exclude fortia-e2e --test '*' --locked && go -C e2e/cluster test -ldflags '-s -w' ./...)
 
 images: programs build/fortia-images ## all container images into build/images.tar, without docker or registry
 	$(call timed,build/fortia-images)

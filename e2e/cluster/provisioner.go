@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,6 +54,7 @@ func runProvisioner(args []string) {
 
 // provision looks at all claims and volumes whenever one of them changes; there are never many.
 func provision(ctx context.Context, client kubernetes.Interface, folder string) error {
+	unix.Umask(0) // a volume is open to any user until fsGroup narrows it; a later chmod could undo that
 	factory := informers.NewSharedInformerFactory(client, 0)
 	claims, volumes := factory.Core().V1().PersistentVolumeClaims(), factory.Core().V1().PersistentVolumes()
 	changed := make(chan struct{}, 1)
@@ -106,9 +108,6 @@ func makeVolumes(ctx context.Context, client kubernetes.Interface, folder string
 		}
 		volume := volumeFor(claim, folder)
 		err := os.MkdirAll(volume.Spec.Local.Path, 0o777)
-		if err == nil {
-			err = os.Chmod(volume.Spec.Local.Path, 0o777) // whatever the umask; fsGroup narrows it
-		}
 		if err == nil {
 			_, err = client.CoreV1().PersistentVolumes().Create(ctx, volume, metav1.CreateOptions{})
 		}

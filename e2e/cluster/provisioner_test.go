@@ -69,6 +69,9 @@ func TestAClaimGetsAFolderOnItsNodeAndLosesItWhenReleased(t *testing.T) {
 	if node := volume.Spec.NodeAffinity.Required.NodeSelectorTerms[0].MatchExpressions[0].Values[0]; node != "node1" {
 		t.Errorf("on %s", node)
 	}
+	if err := client.CoreV1().PersistentVolumeClaims("default").Delete(ctx, "data", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	volume.Status.Phase = corev1.VolumeReleased
 	if _, err := volumes.UpdateStatus(ctx, volume, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)

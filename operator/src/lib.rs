@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use fortia_common::boot::{Boot, Service};
-use fortia_rest::admin::{Admin, Readiness};
+use fortia_rest::{Admin, Readiness};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +31,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let client = kube::Client::try_default().await.context("kubernetes is not configured")?;
     let mut registry = Registry::default();
     let metrics = metrics::Metrics::register(&mut registry);
-    let listener = tokio::net::TcpListener::bind(settings.admin).await.context("the admin port cannot be opened")?;
+    let listener =
+        tokio::net::TcpListener::bind(settings.admin).await.context("the admin port cannot be opened")?;
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(Admin::new(registry, Readiness::needs(&[])).serve(listener, admin_stop.clone()));
     let leadership = Leadership::new(client.clone(), &settings.namespace, &settings.identity);
@@ -80,7 +81,8 @@ fn boot(settings: &Settings) -> Boot {
 
 async fn cancel_on_signal(stop: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("signals cannot be handled");
         return;
     };

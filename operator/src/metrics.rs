@@ -40,7 +40,11 @@ impl Metrics {
             "Keys carried by the running re-sharding, in percent",
             metrics.rebalance_percent.clone(),
         );
-        registry.register("rebalance_pause_ms", "Write pause of the last re-sharding", metrics.pause_ms.clone());
+        registry.register(
+            "rebalance_pause_ms",
+            "Write pause of the last re-sharding",
+            metrics.pause_ms.clone(),
+        );
         metrics
     }
 

@@ -57,7 +57,9 @@ impl Settings {
         let admin = or("FORTIA_ADMIN", "0.0.0.0:9000");
         Ok(Settings {
             watch_namespace: value("FORTIA_WATCH_NAMESPACE"),
-            identity: value("POD_NAME").or_else(|| value("HOSTNAME")).unwrap_or_else(|| "fortia-operator".into()),
+            identity: value("POD_NAME")
+                .or_else(|| value("HOSTNAME"))
+                .unwrap_or_else(|| "fortia-operator".into()),
             namespace: or("POD_NAMESPACE", "default"),
             image_repository: or("FORTIA_IMAGE_REPOSITORY", "ghcr.io/fortia"),
             image_tag: or("FORTIA_IMAGE_TAG", env!("CARGO_PKG_VERSION")),

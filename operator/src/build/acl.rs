@@ -5,16 +5,37 @@ use fortia_common::boot::Service;
 use super::names::GroupId;
 
 /// Reading, and what clients say when they connect.
-const READ: &[&str] = &["+@read", "+@connection", "+@transaction", "+@blocking", "+@pubsub", "-publish", "-@admin", "-@dangerous"];
+const READ: &[&str] = &[
+    "+@read",
+    "+@connection",
+    "+@transaction",
+    "+@blocking",
+    "+@pubsub",
+    "-publish",
+    "-@admin",
+    "-@dangerous",
+];
 /// What the functions do to world keys in the caller's name; see functions.lua.
 const WORLD: &[&str] = &["+fcall", "+fcall_ro", "+hset", "+sadd", "+srem", "+rpush", "+del"];
 /// What the migrator does beside that.
-const CARRY: &[&str] = &["+fcall", "+fcall_ro", "+hset", "+sadd", "+srem", "+rpush", "+del", "+set", "+copy", "+unlink"];
+const CARRY: &[&str] =
+    &["+fcall", "+fcall_ro", "+hset", "+sadd", "+srem", "+rpush", "+del", "+set", "+copy", "+unlink"];
 /// Registering, acknowledging.
 const REGISTER: &[&str] = &["+set", "+del", "+unlink", "+pexpire", "+expire", "+xadd"];
 /// Leading: lease, commit, topology, hold.
 const LEAD: &[&str] = &[
-    "+set", "+del", "+unlink", "+pexpire", "+expire", "+xadd", "+xtrim", "+fcall", "+fcall_ro", "+hset", "+time", "+publish",
+    "+set",
+    "+del",
+    "+unlink",
+    "+pexpire",
+    "+expire",
+    "+xadd",
+    "+xtrim",
+    "+fcall",
+    "+fcall_ro",
+    "+hset",
+    "+time",
+    "+publish",
 ];
 /// Accounts.
 const ACCOUNTS: &[&str] = &["+@write", "-function", "+time", "-@admin", "-@dangerous"];
@@ -33,13 +54,20 @@ fn rights(service: Service, group: GroupId) -> Rights {
         (GroupId::Shard(_), Service::Game | Service::Ticker | Service::Worldgen) => {
             Rights { keys: &["~v{v}:*", "~fortia:guard"], commands: WORLD }
         }
-        (GroupId::Shard(_), Service::Migrator) => Rights { keys: &["~v{v}:*", "~fortia:guard"], commands: CARRY },
+        (GroupId::Shard(_), Service::Migrator) => {
+            Rights { keys: &["~v{v}:*", "~fortia:guard"], commands: CARRY }
+        }
         (GroupId::Shard(_), Service::Scheduler) => Rights { keys: &["~fortia:guard"], commands: WORLD },
         (GroupId::Shard(_), _) => NONE,
         (GroupId::Control, Service::Scheduler) => Rights {
             keys: &[
-                "~fortia:instance:{s}:*", "~fortia:acks", "~fortia:topology", "~fortia:lease:scheduler",
-                "~fortia:committed", "~fortia:ticks", "~fortia:held",
+                "~fortia:instance:{s}:*",
+                "~fortia:acks",
+                "~fortia:topology",
+                "~fortia:lease:scheduler",
+                "~fortia:committed",
+                "~fortia:ticks",
+                "~fortia:held",
             ],
             commands: LEAD,
         },
@@ -47,7 +75,9 @@ fn rights(service: Service, group: GroupId) -> Rights {
             keys: &["~fortia:instance:{s}:*", "~fortia:acks", "~fortia:rebalance:*"],
             commands: REGISTER,
         },
-        (GroupId::Control, _) => Rights { keys: &["~fortia:instance:{s}:*", "~fortia:acks"], commands: REGISTER },
+        (GroupId::Control, _) => {
+            Rights { keys: &["~fortia:instance:{s}:*", "~fortia:acks"], commands: REGISTER }
+        }
         (GroupId::Auth, Service::Auth) => {
             Rights { keys: &["~u:*", "~t:*", "~worlds", "~world:*"], commands: ACCOUNTS }
         }
@@ -113,7 +143,9 @@ mod tests {
 
     #[test]
     fn only_the_scheduler_may_flip_the_topology() {
-        for service in Service::ALL.into_iter().filter(|s| *s != Service::Scheduler && *s != Service::Operator) {
+        for service in
+            Service::ALL.into_iter().filter(|s| *s != Service::Scheduler && *s != Service::Operator)
+        {
             let rules = admitted(service, GroupId::Control, &[]);
             assert!(!rules.contains(&"~fortia:topology".to_owned()), "{service}");
         }

@@ -37,7 +37,9 @@ mod tests {
     #[test]
     fn a_server_boots_fenced_keeps_its_data_and_never_evicts() {
         let text = text(1000);
-        for line in ["replicaof 127.0.0.1 1", "appendonly yes", "maxmemory 1000", "maxmemory-policy noeviction"] {
+        for line in
+            ["replicaof 127.0.0.1 1", "appendonly yes", "maxmemory 1000", "maxmemory-policy noeviction"]
+        {
             assert!(text.lines().any(|l| l == line), "{line}");
         }
     }

@@ -37,7 +37,14 @@ fn indexed(plan: &Plan, shards: u32, retries: i32) -> Value {
     })
 }
 
-fn job(plan: &Plan, name: String, service: Service, pods: &PodPlan, mut spec: Value, env: &[(&str, String)]) -> Object {
+fn job(
+    plan: &Plan,
+    name: String,
+    service: Service,
+    pods: &PodPlan,
+    mut spec: Value,
+    env: &[(&str, String)],
+) -> Object {
     let labels = plan.names.labels(service.as_str());
     let mut pod = server(plan, service, pods, &[]);
     pod["restartPolicy"] = json!("Never");

@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn a_secret_without_a_user_names_the_user() {
         let passwords = Passwords::generate().expect("random");
-        let mut data: BTreeMap<_, _> = passwords.iter().map(|(u, p)| (u.to_owned(), p.as_bytes().to_vec())).collect();
+        let mut data: BTreeMap<_, _> =
+            passwords.iter().map(|(u, p)| (u.to_owned(), p.as_bytes().to_vec())).collect();
         data.remove("game");
         assert!(Passwords::parse(&data) == Err("game".into()));
     }
@@ -131,7 +132,8 @@ mod tests {
         let object = acl(&example("redisShards: 1"), &Passwords::generate().expect("random"));
         for (file, text) in object.body["stringData"].as_object().expect("files") {
             for line in text.as_str().expect("text").lines().filter(|l| !l.starts_with("user operator ")) {
-                let writable = line.split(' ').any(|rule| rule.starts_with('~') || rule == "+@all" || rule == "+@write");
+                let writable =
+                    line.split(' ').any(|rule| rule.starts_with('~') || rule == "+@all" || rule == "+@write");
                 assert!(!writable, "{file}: {line}");
             }
         }

@@ -39,7 +39,8 @@ mod tests {
     fn a_server_boots_from_its_own_password_and_the_clusters_uid() {
         let plan = example("redisShards: 1");
         let deployment = deployment(&plan, Service::Game, &plan.game, &[("http", 8080)]);
-        let env = deployment.body["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("env");
+        let env =
+            deployment.body["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("env");
         let find = |name: &str| env.iter().find(|e| e["name"] == name).expect(name);
         assert_eq!(find("FORTIA_CLUSTER")["value"], "uid-1");
         assert_eq!(find("FORTIA_CONTROL_DB")["value"], "midgard-control-db:6379");

@@ -25,7 +25,11 @@ pub(super) async fn hold(context: &Context, cluster: &FortiaCluster, namespace: 
 }
 
 /// Deletes the volumes if the policy says so, then lets the FortiaCluster go; the rest goes with its owner.
-pub(super) async fn clean_up(context: &Context, cluster: &FortiaCluster, namespace: &str) -> Result<(), Error> {
+pub(super) async fn clean_up(
+    context: &Context,
+    cluster: &FortiaCluster,
+    namespace: &str,
+) -> Result<(), Error> {
     if !cluster.finalizers().iter().any(|f| f == FINALIZER) {
         return Ok(());
     }

@@ -31,8 +31,6 @@ pub(super) struct Decision {
     pub(super) worldgen: bool,
     /// Step of the re-sharding.
     pub(super) rebalance: rebalance::Step,
-    /// The control database carries what the status that was read says.
-    pub(super) in_sync: bool,
     /// What is recorded: groups, layout, epoch, re-sharding, world.
     pub(super) next: FortiaClusterStatus,
 }
@@ -55,9 +53,11 @@ pub(super) fn decide(plan: &Plan, status: &FortiaClusterStatus, seen: &Observed)
     follow_epoch(plan, stored, &mut next);
     let answers = seen.records.is_some();
     // The first topology waits for all groups; later ones are news that must not wait for a broken shard.
-    let write = answers && (settled || stored.is_some()) && !in_sync && status.epoch > stored.map_or(0, |t| t.epoch);
+    let write =
+        answers && (settled || stored.is_some()) && !in_sync && status.epoch > stored.map_or(0, |t| t.epoch);
     let config = seen.records.as_ref().and_then(|records| {
-        (records.config.as_ref() != Some(&plan.config)).then(|| (plan.config.clone(), records.config.is_some()))
+        (records.config.as_ref() != Some(&plan.config))
+            .then(|| (plan.config.clone(), records.config.is_some()))
     });
     Decision {
         groups,
@@ -66,7 +66,6 @@ pub(super) fn decide(plan: &Plan, status: &FortiaClusterStatus, seen: &Observed)
         config,
         worldgen: in_sync && !status.world_ready && made == JobState::Absent,
         rebalance,
-        in_sync,
         next,
     }
 }
@@ -82,7 +81,6 @@ fn first_layout(plan: &Plan, mut next: FortiaClusterStatus) -> Decision {
         config: None,
         worldgen: false,
         rebalance: rebalance::Step::Idle,
-        in_sync: false,
         next,
     }
 }
@@ -153,7 +151,9 @@ fn group_steps(
                 record.run_id = Some(run_id.clone());
             }
             record.message = match &step {
-                failover::Step::Wait(message) | failover::Step::Degraded { message, .. } => Some(message.clone()),
+                failover::Step::Wait(message) | failover::Step::Degraded { message, .. } => {
+                    Some(message.clone())
+                }
                 _ => None,
             };
         }
@@ -173,7 +173,9 @@ fn missing_rights(
         let name = group.to_string();
         let Some(primary) = status.groups.iter().find(|g| g.name == name) else { continue };
         let node = seen.nodes.get(group).and_then(|nodes| nodes.iter().find(|n| n.pod == primary.primary));
-        let Some(server) = node.and_then(|n| n.seen.as_ref()).filter(|s| s.role == Role::Primary) else { continue };
+        let Some(server) = node.and_then(|n| n.seen.as_ref()).filter(|s| s.role == Role::Primary) else {
+            continue;
+        };
         if seen.rights.get(&server.run_id) != Some(&versions) {
             missing.push((*group, primary.primary.clone(), versions.clone()));
         }
@@ -244,9 +246,13 @@ fn rebalance_step(
         settled,
         topology: stored,
         in_sync,
-        behind: records.map_or_else(Vec::new, |r| records::behind(&r.instances, stored.map_or(0, |t| t.epoch))),
+        behind: records
+            .map_or_else(Vec::new, |r| records::behind(&r.instances, stored.map_or(0, |t| t.epoch))),
         held: records.and_then(|r| r.held.as_ref()),
-        migrate: status.rebalance.as_ref().map_or(JobState::Absent, |r| job(plan.names.migrate(r.to.version))),
+        migrate: status
+            .rebalance
+            .as_ref()
+            .map_or(JobState::Absent, |r| job(plan.names.migrate(r.to.version))),
         collect: collected.map_or(JobState::Absent, |old| job(plan.names.collect(old.version))),
         progress: records.map(|r| r.progress.as_slice()).unwrap_or_default(),
         sizes: sizes(plan, status, seen, layout),
@@ -282,7 +288,8 @@ fn record_rebalance(step: &rebalance::Step, stored: Option<&Topology>, next: &mu
         rebalance::Step::Finish(failed) => {
             next.rebalance = None;
             let shards = next.layout.map_or(0, |layout| layout.shards);
-            next.groups.retain(|g| !matches!(GroupId::parse(&g.name), Some(GroupId::Shard(i)) if i >= shards));
+            next.groups
+                .retain(|g| !matches!(GroupId::parse(&g.name), Some(GroupId::Shard(i)) if i >= shards));
             next.failed_rebalance.clone_from(failed);
         }
         rebalance::Step::Wait(message) | rebalance::Step::Refuse { message, .. } => {

@@ -102,7 +102,8 @@ impl Leadership {
     /// Gives the Lease back, so that another need not wait for it to expire.
     pub async fn give_back(&self) {
         let Ok(Some(mut lease)) = self.api.get_opt(NAME).await else { return };
-        if let Some(spec) = lease.spec.as_mut().filter(|s| s.holder_identity.as_ref() == Some(&self.identity)) {
+        if let Some(spec) = lease.spec.as_mut().filter(|s| s.holder_identity.as_ref() == Some(&self.identity))
+        {
             spec.holder_identity = None;
             if let Err(error) = self.api.replace(NAME, &PostParams::default(), &lease).await {
                 tracing::warn!(%error, "the lease cannot be given back; it expires by itself");

@@ -43,7 +43,11 @@ pub(super) struct Observed {
 }
 
 /// Looks at a cluster.
-pub(super) async fn observe(context: &Context, plan: &Plan, status: &FortiaClusterStatus) -> Result<Observed, Error> {
+pub(super) async fn observe(
+    context: &Context,
+    plan: &Plan,
+    status: &FortiaClusterStatus,
+) -> Result<Observed, Error> {
     let namespace = &plan.names.namespace;
     let passwords = passwords(context, plan).await?;
     let (sets, deployments, jobs, pods) = tokio::try_join!(
@@ -79,7 +83,9 @@ pub(super) async fn observe(context: &Context, plan: &Plan, status: &FortiaClust
                     context.redis.forget(target).await;
                 }
             },
-            Err(error) => tracing::warn!(cluster = plan.names.cluster, %error, "the control database is out of reach"),
+            Err(error) => {
+                tracing::warn!(cluster = plan.names.cluster, %error, "the control database is out of reach")
+            }
         }
     }
     if decide::leaving(status) {
@@ -145,7 +151,8 @@ pub(super) fn control_primary<'a>(status: &FortiaClusterStatus, seen: &'a Observ
     let group = status.groups.iter().find(|g| g.name == GroupId::Control.to_string())?;
     let node = seen.nodes.get(&GroupId::Control)?.iter().find(|n| n.pod == group.primary)?;
     let server = node.seen.as_ref()?;
-    let admitted = group.state == GroupState::Admitted && server.role == Role::Primary && server.guard.is_some();
+    let admitted =
+        group.state == GroupState::Admitted && server.role == Role::Primary && server.guard.is_some();
     admitted.then(|| seen.targets.get(&node.pod)).flatten()
 }
 
@@ -160,9 +167,11 @@ async fn surplus(
 ) -> Result<Vec<Surplus>, Error> {
     let mut surplus = Vec::new();
     for group in decide::surplus(status, seen.sets.keys(), &plan.names) {
-        let claims = ListParams::default().labels(&format!("{INSTANCE}={},{GROUP}={group}", plan.names.cluster));
+        let claims =
+            ListParams::default().labels(&format!("{INSTANCE}={},{GROUP}={group}", plan.names.cluster));
         let claims = context.api::<PersistentVolumeClaim>(namespace).list(&claims).await?.items;
-        let set = seen.sets.get(&plan.names.of(group)).filter(|set| set.metadata.deletion_timestamp.is_none());
+        let set =
+            seen.sets.get(&plan.names.of(group)).filter(|set| set.metadata.deletion_timestamp.is_none());
         let pods = seen.pods.values().any(|pod| pod.labels().get(GROUP) == Some(&group.to_string()));
         if set.is_none() && claims.is_empty() && !pods {
             continue;

@@ -26,7 +26,7 @@ const IDLE: Duration = Duration::from_secs(5);
 
 /// Why a pass ended early. The next one begins anew.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     /// Kubernetes refused or did not answer.
     #[error("kubernetes: {0}")]
     Kube(#[from] kube::Error),
@@ -51,7 +51,9 @@ pub enum Error {
         user: String,
     },
     /// The Secret with the passwords is gone, the databases are not.
-    #[error("secret {0} is gone, but the databases were made with it: restore it; passwords are never made anew")]
+    #[error(
+        "secret {0} is gone, but the databases were made with it: restore it; passwords are never made anew"
+    )]
     SecretGone(String),
     /// Something that must be asked does not answer.
     #[error("{0} does not answer")]
@@ -105,7 +107,8 @@ async fn pass(context: &Context, cluster: &FortiaCluster, plan: &Plan) -> Result
     let acted = act::act(context, plan, &recorded, &seen, &decision).await;
     let next = status::complete(plan, &seen, &decision);
     // A decision rests on what was seen, not on whether its action succeeded; forgetting a re-sharding does not.
-    let next = if acted.is_err() && matches!(decision.rebalance, Step::Finish(_)) { recorded.clone() } else { next };
+    let next =
+        if acted.is_err() && matches!(decision.rebalance, Step::Finish(_)) { recorded.clone() } else { next };
     let told = status::write(context, cluster, &plan.names.namespace, next.clone()).await?;
     acted?;
     Ok(Action::requeue(pause(&decision, &next, told, seen.passwords.is_some())))
@@ -130,7 +133,10 @@ async fn ensure_passwords(
 /// How long until the next pass.
 fn pause(decision: &Decision, next: &FortiaClusterStatus, told: bool, has_passwords: bool) -> Duration {
     use crate::failover::step::Step as Group;
-    let acted = decision.groups.iter().any(|(_, s)| matches!(s, Group::Admit { .. } | Group::Record(_) | Group::Confirm { .. }))
+    let acted = decision
+        .groups
+        .iter()
+        .any(|(_, s)| matches!(s, Group::Admit { .. } | Group::Record(_) | Group::Confirm { .. }))
         || !decision.rights.is_empty()
         || decision.topology.is_some()
         || !matches!(decision.rebalance, Step::Idle | Step::Wait(_) | Step::Refuse { .. });

@@ -28,7 +28,7 @@ pub(super) struct Records {
 
 /// Why a record cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum RecordError {
+pub(super) enum RecordError {
     /// The server refused or did not answer.
     #[error("control database: {0}")]
     Redis(#[from] RedisError),
@@ -119,7 +119,8 @@ pub(super) async fn write_topology(
     expected: u64,
     topology: &Topology,
 ) -> Result<(), RecordError> {
-    let json = serde_json::to_string(topology).map_err(|error| RecordError::Corrupt(TOPOLOGY.into(), error))?;
+    let json =
+        serde_json::to_string(topology).map_err(|error| RecordError::Corrupt(TOPOLOGY.into(), error))?;
     cmd("FCALL")
         .arg(&["fortia_topology", "1", TOPOLOGY])
         .arg(expected)
@@ -140,7 +141,8 @@ pub(super) async fn write_config(
     if replaces {
         let id = format!("config-{}", config.generation);
         let command = Command { id, service: None, instance: None, action: Action::Reload };
-        let json = serde_json::to_string(&command).map_err(|error| RecordError::Corrupt(COMMANDS.into(), error))?;
+        let json =
+            serde_json::to_string(&command).map_err(|error| RecordError::Corrupt(COMMANDS.into(), error))?;
         cmd("XADD")
             .arg(COMMANDS)
             .arg(&["MAXLEN", "~", "1000", "*", "json"])

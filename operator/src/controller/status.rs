@@ -81,7 +81,9 @@ fn degraded(plan: &Plan, seen: &Observed, decision: &Decision) -> Verdict {
 
 fn ready(plan: &Plan, seen: &Observed, decision: &Decision, degraded: &Verdict) -> Verdict {
     let no = |reason, message: String| Verdict { holds: false, reason, message };
-    if let Some((_, step)) = decision.groups.iter().find(|(_, s)| !matches!(s, Step::Settled | Step::Attach(_))) {
+    if let Some((_, step)) =
+        decision.groups.iter().find(|(_, s)| !matches!(s, Step::Settled | Step::Attach(_)))
+    {
         // While new shards come up for a re-sharding the old ones serve.
         let first_start = decision.next.rebalance.is_none();
         match step {
@@ -108,9 +110,13 @@ fn ready(plan: &Plan, seen: &Observed, decision: &Decision, degraded: &Verdict) 
     }
     let held = decision.next.rebalance.as_ref().is_some_and(|r| r.phase < Phase::Retaining && r.opened);
     if seen.stalled && !held && plan.scheduler.replicas > 0 && plan.ticker.replicas > 0 {
-        return no("TickStalled", format!("tick {} was the last; the world stands still", records.tick.unwrap_or(0)));
+        return no(
+            "TickStalled",
+            format!("tick {} was the last; the world stands still", records.tick.unwrap_or(0)),
+        );
     }
-    let message = if degraded.holds { degraded.message.clone() } else { "the world is served and ticks".into() };
+    let message =
+        if degraded.holds { degraded.message.clone() } else { "the world is served and ticks".into() };
     Verdict { holds: true, reason: "Serving", message }
 }
 
@@ -194,19 +200,32 @@ pub(super) async fn write(
     }
     let mut told = cluster.clone();
     told.status = Some(next.clone());
-    context.api::<FortiaCluster>(namespace).replace_status(&told.name_any(), &PostParams::default(), &told).await?;
+    context
+        .api::<FortiaCluster>(namespace)
+        .replace_status(&told.name_any(), &PostParams::default(), &told)
+        .await?;
     context.memory.lock().await.entry(uid).or_default().told = Some(Instant::now());
     publish(context, cluster, &old, &next).await;
     Ok(!only_tick)
 }
 
 /// Tells what changed as events; they may be lost.
-async fn publish(context: &Context, cluster: &FortiaCluster, old: &FortiaClusterStatus, next: &FortiaClusterStatus) {
+async fn publish(
+    context: &Context,
+    cluster: &FortiaCluster,
+    old: &FortiaClusterStatus,
+    next: &FortiaClusterStatus,
+) {
     let mut events = Vec::new();
     if old.phase != next.phase {
         let note = next.rebalance.as_ref().map_or_else(
             || format!("{} shards, v{}", next.shards, next.version),
-            |r| format!("v{} on {} shards to v{} on {}", r.from.version, r.from.shards, r.to.version, r.to.shards),
+            |r| {
+                format!(
+                    "v{} on {} shards to v{} on {}",
+                    r.from.version, r.from.shards, r.to.version, r.to.shards
+                )
+            },
         );
         tracing::info!(cluster = cluster.name_any(), phase = next.phase, note, "phase changed");
         events.push((EventType::Normal, next.phase.clone(), note));
@@ -215,7 +234,12 @@ async fn publish(context: &Context, cluster: &FortiaCluster, old: &FortiaCluster
         s.conditions.iter().find(|c| c.type_ == "Degraded" && c.status == "True").cloned()
     };
     if let Some(now) = reason(next).filter(|now| reason(old).is_none_or(|was| was.reason != now.reason)) {
-        tracing::warn!(cluster = cluster.name_any(), reason = now.reason, message = now.message, "cluster degraded");
+        tracing::warn!(
+            cluster = cluster.name_any(),
+            reason = now.reason,
+            message = now.message,
+            "cluster degraded"
+        );
         events.push((EventType::Warning, now.reason, now.message));
     }
     for (type_, reason, note) in events {

@@ -9,7 +9,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Resource, ResourceExt};
 
 use crate::build::names::Names;
-use crate::crd::spec::{DeletionPolicy, Engine, FortiaCluster, Placement, Pods, PullPolicy, Resources, Storage};
+use crate::crd::spec::{
+    DeletionPolicy, Engine, FortiaCluster, Placement, Pods, PullPolicy, Resources, Storage,
+};
 use crate::settings::Settings;
 
 /// Annotation that lets a planned re-sharding begin, where approval is required.
@@ -196,7 +198,8 @@ impl PodParser<'_> {
 
     fn redis(&self) -> Result<RedisPlan, Invalid> {
         let redis = &self.cluster.spec.redis;
-        let pods = self.pods("redis", &redis.pods, self.settings.valkey_image.clone(), ("20m", "64Mi", "512Mi"))?;
+        let pods =
+            self.pods("redis", &redis.pods, self.settings.valkey_image.clone(), ("20m", "64Mi", "512Mi"))?;
         let limit = pods.resources.limits.as_ref().and_then(|l| l.get("memory"));
         let max_memory = match limit {
             Some(limit) => bytes("redis.resources.limits.memory", limit)? / 4 * 3,

@@ -12,7 +12,8 @@ use kube::CustomResourceExt;
 /// When the definition cannot be written as YAML: a fault of the program.
 pub fn yaml() -> Result<String, serde_yaml::Error> {
     // Through JSON, so that integers and absent fields look as the API server wants them.
-    let crd = serde_json::to_value(spec::FortiaCluster::crd()).map_err(<serde_yaml::Error as serde::ser::Error>::custom)?;
+    let crd = serde_json::to_value(spec::FortiaCluster::crd())
+        .map_err(<serde_yaml::Error as serde::ser::Error>::custom)?;
     let header = "# Generated from operator/src/crd by `make crds`. Do not edit.\n";
     Ok(format!("{header}{}", serde_yaml::to_string(&crd)?))
 }
@@ -25,7 +26,10 @@ mod tests {
     fn the_committed_definition_is_the_generated_one() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/fortiacluster.yaml");
         let committed = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(committed == yaml().expect("yaml"), "crds/fortiacluster.yaml is out of date: run `make crds`");
+        assert!(
+            committed == yaml().expect("yaml"),
+            "crds/fortiacluster.yaml is out of date: run `make crds`"
+        );
     }
 
     #[test]
@@ -50,7 +54,9 @@ mod tests {
         fn rules(value: &serde_json::Value, found: &mut Vec<String>) {
             match value {
                 serde_json::Value::Object(map) => {
-                    for rule in map.get("x-kubernetes-validations").and_then(|v| v.as_array()).into_iter().flatten() {
+                    for rule in
+                        map.get("x-kubernetes-validations").and_then(|v| v.as_array()).into_iter().flatten()
+                    {
                         found.push(rule["message"].as_str().unwrap_or_default().to_owned());
                     }
                     map.values().for_each(|v| rules(v, found));

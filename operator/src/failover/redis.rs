@@ -7,7 +7,9 @@ use fortia_common::boot::Service;
 use fortia_common::functions::LIBRARY;
 use fortia_common::records::GUARD;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, cmd};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, cmd,
+};
 use tokio::sync::Mutex;
 
 use super::state::{Guard, Role, Seen};
@@ -63,7 +65,11 @@ impl Redis {
     ///
     /// # Errors
     /// When the server cannot be reached or refuses the password.
-    pub async fn connect(&self, target: &Target, passwords: &Passwords) -> Result<MultiplexedConnection, RedisFailed> {
+    pub async fn connect(
+        &self,
+        target: &Target,
+        passwords: &Passwords,
+    ) -> Result<MultiplexedConnection, RedisFailed> {
         if let Some(open) = self.open.lock().await.get(&target.uid) {
             return Ok(open.clone());
         }
@@ -71,9 +77,12 @@ impl Redis {
         let settings = RedisConnectionInfo::default().set_username(user).set_password(passwords.of(user));
         let open = async {
             let info = ConnectionAddr::Tcp(target.ip.clone(), REDIS_PORT).into_connection_info()?;
-            let config =
-                AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
-            Client::open(info.set_redis_settings(settings))?.get_multiplexed_async_connection_with_config(&config).await
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECT))
+                .set_response_timeout(Some(ANSWER));
+            Client::open(info.set_redis_settings(settings))?
+                .get_multiplexed_async_connection_with_config(&config)
+                .await
         }
         .await
         .map_err(failed(target, "connect"))?;
@@ -163,7 +172,11 @@ impl Redis {
         let mut open = self.connect(target, passwords).await?;
         let mut pipe = redis::pipe();
         for service in Service::ALL.into_iter().filter(|s| *s != Service::Operator) {
-            pipe.cmd("ACL").arg("SETUSER").arg(service.as_str()).arg(acl::admitted(service, group, versions)).ignore();
+            pipe.cmd("ACL")
+                .arg("SETUSER")
+                .arg(service.as_str())
+                .arg(acl::admitted(service, group, versions))
+                .ignore();
         }
         pipe.query_async::<()>(&mut open).await.map_err(failed(target, "ACL SETUSER"))
     }
@@ -172,7 +185,12 @@ impl Redis {
     ///
     /// # Errors
     /// When a command is refused.
-    pub async fn attach(&self, target: &Target, passwords: &Passwords, host: &str) -> Result<(), RedisFailed> {
+    pub async fn attach(
+        &self,
+        target: &Target,
+        passwords: &Passwords,
+        host: &str,
+    ) -> Result<(), RedisFailed> {
         let mut open = self.connect(target, passwords).await?;
         set_follower(&mut open, target, passwords).await?;
         tell(&mut open, target, "REPLICAOF", &["REPLICAOF", host, &REDIS_PORT.to_string()]).await
@@ -228,12 +246,15 @@ fn failed(target: &Target, doing: &'static str) -> impl FnOnce(RedisError) -> Re
 }
 
 fn parse_info(info: &str) -> Seen {
-    let fields: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
+    let fields: HashMap<&str, &str> =
+        info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
     let text = |name: &str| fields.get(name).copied().unwrap_or_default();
     let role = match (text("role"), text("master_host"), text("master_port")) {
         ("master", _, _) => Role::Primary,
         (_, "127.0.0.1", "1") => Role::Fenced,
-        (_, host, _) => Role::ReplicaOf { host: host.to_owned(), link_up: text("master_link_status") == "up" },
+        (_, host, _) => {
+            Role::ReplicaOf { host: host.to_owned(), link_up: text("master_link_status") == "up" }
+        }
     };
     Seen {
         run_id: text("run_id").to_owned(),
@@ -261,7 +282,8 @@ mod tests {
 
     #[test]
     fn a_server_as_it_boots_is_seen_as_fenced() {
-        let seen = parse_info("run_id:abc\r\nloading:0\r\nrole:slave\r\nmaster_host:127.0.0.1\r\nmaster_port:1\r\n");
+        let seen =
+            parse_info("run_id:abc\r\nloading:0\r\nrole:slave\r\nmaster_host:127.0.0.1\r\nmaster_port:1\r\n");
         assert_eq!((seen.role, seen.loading, seen.run_id.as_str()), (Role::Fenced, false, "abc"));
     }
 

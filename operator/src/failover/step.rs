@@ -40,21 +40,37 @@ pub enum Step {
 }
 
 /// Decides the next step for `group` of the cluster with this uid.
-pub fn next(names: &Names, uid: &str, group: GroupId, authority: Option<&status::Group>, nodes: &[Node]) -> Step {
+pub fn next(
+    names: &Names,
+    uid: &str,
+    group: GroupId,
+    authority: Option<&status::Group>,
+    nodes: &[Node],
+) -> Step {
     match authority {
         None => first_primary(group, nodes),
         Some(authority) => {
             let Some(node) = nodes.iter().find(|node| node.pod == authority.primary) else {
-                return degraded("PrimaryDown", format!("{}: the recorded primary {} is gone", group, authority.primary));
+                return degraded(
+                    "PrimaryDown",
+                    format!("{}: the recorded primary {} is gone", group, authority.primary),
+                );
             };
             let others: Vec<&Node> = nodes.iter().filter(|n| n.pod != authority.primary).collect();
             match (&node.seen, authority.state) {
-                (None, status::GroupState::Admitting) => Step::Wait(format!("{group}: {} does not answer yet", node.pod)),
+                (None, status::GroupState::Admitting) => {
+                    Step::Wait(format!("{group}: {} does not answer yet", node.pod))
+                }
                 (None, status::GroupState::Admitted) => degraded(
                     "PrimaryDown",
-                    format!("{group}: primary {} does not answer; the world is paused until it is back", node.pod),
+                    format!(
+                        "{group}: primary {} does not answer; the world is paused until it is back",
+                        node.pod
+                    ),
                 ),
-                (Some(seen), _) if seen.loading => Step::Wait(format!("{group}: {} reads its disk", node.pod)),
+                (Some(seen), _) if seen.loading => {
+                    Step::Wait(format!("{group}: {} reads its disk", node.pod))
+                }
                 (Some(seen), state) => with_primary(names, uid, group, authority, state, node, seen, &others),
             }
         }
@@ -63,15 +79,23 @@ pub fn next(names: &Names, uid: &str, group: GroupId, authority: Option<&status:
 
 fn first_primary(group: GroupId, nodes: &[Node]) -> Step {
     for node in nodes {
-        let Some(seen) = &node.seen else { return Step::Wait(format!("{group}: {} does not answer yet", node.pod)) };
+        let Some(seen) = &node.seen else {
+            return Step::Wait(format!("{group}: {} does not answer yet", node.pod));
+        };
         if seen.loading {
             return Step::Wait(format!("{group}: {} reads its disk", node.pod));
         }
         if seen.keys > 0 {
-            let whose = seen.guard.as_ref().map_or("nobody's".into(), |g| format!("of cluster {}, {}", g.uid, g.group));
+            let whose = seen
+                .guard
+                .as_ref()
+                .map_or("nobody's".into(), |g| format!("of cluster {}, {}", g.uid, g.group));
             return degraded(
                 "UnknownData",
-                format!("{group}: the volume of {} already holds data ({whose}): remove its PersistentVolumeClaim, or restore the status that belongs to it", node.pod),
+                format!(
+                    "{group}: the volume of {} already holds data ({whose}): remove its PersistentVolumeClaim, or restore the status that belongs to it",
+                    node.pod
+                ),
             );
         }
     }
@@ -97,13 +121,19 @@ fn with_primary(
         Some(guard) if !is_ours(guard, uid, group) => {
             return degraded(
                 "ForeignData",
-                format!("{group}: {} holds data of cluster {}, {}; it is left alone", node.pod, guard.uid, guard.group),
+                format!(
+                    "{group}: {} holds data of cluster {}, {}; it is left alone",
+                    node.pod, guard.uid, guard.group
+                ),
             );
         }
         None if !first || seen.keys > 0 => {
             return degraded(
                 "DataMissing",
-                format!("{group}: {} came back without its data; restore its volume (nothing was overwritten)", node.pod),
+                format!(
+                    "{group}: {} came back without its data; restore its volume (nothing was overwritten)",
+                    node.pod
+                ),
             );
         }
         _ => {}
@@ -145,7 +175,10 @@ fn attach(names: &Names, uid: &str, group: GroupId, primary: &Node, others: &[&N
         if foreign || seen.role == Role::Primary {
             return degraded(
                 "ForeignData",
-                format!("{group}: {} holds data that is not of this group; it is not made a replica", other.pod),
+                format!(
+                    "{group}: {} holds data that is not of this group; it is not made a replica",
+                    other.pod
+                ),
             );
         }
         pods.push(other.pod.clone());
@@ -216,7 +249,10 @@ mod tests {
         let nodes = [node(0, seen(Role::Fenced, 0, None)), node(1, seen(Role::Fenced, 0, None))];
         assert_eq!(decide(None, &nodes), Step::Record("midgard-shard-0-0".into()));
         let recorded = authority(GroupState::Admitting);
-        assert_eq!(decide(Some(&recorded), &nodes), Step::Admit { pod: "midgard-shard-0-0".into(), first: true });
+        assert_eq!(
+            decide(Some(&recorded), &nodes),
+            Step::Admit { pod: "midgard-shard-0-0".into(), first: true }
+        );
     }
 
     #[test]
@@ -254,7 +290,8 @@ mod tests {
 
     #[test]
     fn a_primary_that_restarted_behind_its_replica_is_not_admitted() {
-        let nodes = [node(0, seen(Role::Fenced, 5, Some(guard(1)))), node(1, seen(Role::Fenced, 5, Some(guard(2))))];
+        let nodes =
+            [node(0, seen(Role::Fenced, 5, Some(guard(1)))), node(1, seen(Role::Fenced, 5, Some(guard(2))))];
         assert_eq!(reason(decide(Some(&authority(GroupState::Admitted)), &nodes)), "DataBehind");
     }
 

@@ -45,7 +45,8 @@ mod tests {
     use super::*;
 
     fn job(condition: &str) -> Job {
-        let text = format!("{{status: {{conditions: [{{type: {condition}, status: 'True', message: why}}]}}}}");
+        let text =
+            format!("{{status: {{conditions: [{{type: {condition}, status: 'True', message: why}}]}}}}");
         serde_yaml::from_str(&text).expect("job")
     }
 

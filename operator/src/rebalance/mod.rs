@@ -3,3 +3,5 @@
 pub mod job;
 pub mod phase;
 pub mod plan;
+#[cfg(test)]
+mod simulation;

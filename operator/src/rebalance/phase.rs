@@ -250,9 +250,10 @@ fn retaining(spec: &Spec, seen: &Observed<'_>, now: &Rebalance, wanted: bool) ->
     if let (None, Some(pause)) = (now.last_pause_ms, held.and_then(|held| held.pause_ms)) {
         return Step::Record(Rebalance { last_pause_ms: Some(pause), ..now.clone() });
     }
-    let since = now.turned_at.as_ref().map_or(Duration::ZERO, |at| {
-        Duration::try_from(seen.now.duration_since(at.0)).unwrap_or_default()
-    });
+    let since = now
+        .turned_at
+        .as_ref()
+        .map_or(Duration::ZERO, |at| Duration::try_from(seen.now.duration_since(at.0)).unwrap_or_default());
     // Someone who wants yet another layout no longer wants the way back.
     if wanted && since < spec.retain {
         let until = retain_until(now, spec.retain).map_or_else(String::new, |at| at.to_string());
@@ -315,7 +316,9 @@ fn leave(seen: &Observed<'_>, now: &Rebalance) -> Step {
         return match surplus.state {
             SurplusState::Empty => Step::Remove(surplus.group),
             SurplusState::Going => Step::Wait(format!("{} goes", surplus.group)),
-            SurplusState::Unreachable => Step::Wait(format!("{} must answer to be proven empty", surplus.group)),
+            SurplusState::Unreachable => {
+                Step::Wait(format!("{} must answer to be proven empty", surplus.group))
+            }
             SurplusState::Holds(keys) => Step::Refuse {
                 reason: "SurplusNotEmpty",
                 message: format!("{} still holds {keys} world keys; it is not removed", surplus.group),
@@ -323,10 +326,11 @@ fn leave(seen: &Observed<'_>, now: &Rebalance) -> Step {
         };
     }
     match (&seen.migrate, &seen.collect) {
-        (JobState::Absent, JobState::Absent) => Step::Finish(now.failure.as_ref().map(|message| FailedRebalance {
-            generation: now.generation,
-            message: message.clone(),
-        })),
+        (JobState::Absent, JobState::Absent) => Step::Finish(
+            now.failure
+                .as_ref()
+                .map(|message| FailedRebalance { generation: now.generation, message: message.clone() }),
+        ),
         (JobState::Going, _) | (JobState::Absent, JobState::Going) => Step::Wait("its Jobs go".into()),
         (JobState::Absent, _) => Step::DeleteCollect,
         _ => Step::DeleteCarry,

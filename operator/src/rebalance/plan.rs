@@ -63,7 +63,10 @@ mod tests {
     fn a_plan_that_needs_more_memory_than_there_is_names_the_shard_and_the_way_out() {
         let sizes = Sizes { shards: vec![(10, 60 * MIB), (12, 60 * MIB)], max_memory: 100 * MIB };
         let refusal = sizes.fits(1).expect_err("refused");
-        assert!(refusal.starts_with("shard-0 would need 180 MiB") && refusal.contains("limits.memory"), "{refusal}");
+        assert!(
+            refusal.starts_with("shard-0 would need 180 MiB") && refusal.contains("limits.memory"),
+            "{refusal}"
+        );
     }
 
     #[test]

@@ -59,7 +59,8 @@ async fn joining_queues_the_first_units_and_joining_again_changes_nothing() {
     };
     assert_eq!((player.as_str(), spawn.owner.as_str()), ("thor", "thor"));
     let (mut spawned, mut told) = (spawn.units.clone(), units.clone());
-    (spawned.sort_unstable(), told.sort_unstable());
+    spawned.sort_unstable();
+    told.sort_unstable();
     assert_eq!(spawned, told);
 
     let entered: Value =
@@ -102,9 +103,7 @@ async fn orders_are_queued_for_the_next_tick_where_the_unit_stands() {
     let orders: Vec<_> = queue
         .iter()
         .map(|action| match &action.kind {
-            Some(pb::action::Kind::Command(command)) => {
-                (action.player.as_str(), command.unit, command.order.clone())
-            }
+            Some(pb::action::Kind::Command(command)) => (action.player.as_str(), command.unit, command.order),
             other => panic!("{other:?}"),
         })
         .collect();

@@ -18,7 +18,8 @@ use fortia_rdb::control::ControlDb;
 
 pub use job::{Job, JobError, Work};
 
-/// Attempts before a failure that may pass (a server down, a newer epoch) is the Job's.
+/// Attempts at least, and for as long as the job's patience lasts, before a failure that may pass (a server down, a
+/// newer epoch) is the Job's: the world is held meanwhile, and a Job waits longer and longer between its pods.
 const ATTEMPTS: u32 = 5;
 /// Time between two attempts, and between two looks at something waited for.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -117,13 +118,14 @@ impl MigrateError {
 /// When the work cannot be done; nothing that is served has been touched then.
 pub async fn run(boot: &Boot, job: &Job, configured: impl Fn(&Config)) -> Result<Progress, MigrateError> {
     let control = ControlDb::connect(boot);
+    let begun = tokio::time::Instant::now();
     let mut attempt = 1;
     loop {
         let failed = match once(boot, job, &control, &configured).await {
             Ok(progress) => return Ok(progress),
             Err(failed) => failed,
         };
-        if !failed.is_retryable() || attempt == ATTEMPTS {
+        if !failed.is_retryable() || (attempt >= ATTEMPTS && begun.elapsed() >= job.patience) {
             return Err(failed);
         }
         tracing::warn!(index = job.index, attempt, error = %failed, "starting again");

@@ -322,6 +322,7 @@ async fn what_is_copied_while_ticks_run_is_never_called_done() {
     let control = ControlDb::connect(&boot);
     let told = control.progress(2, 0).await.expect("answers");
     assert!(told.is_none_or(|progress| !progress.done), "{failed}");
+    world.freeze(&topology).await.expect("freezes for good");
     run(&boot, &job(Work::Copy, 1, 0), |_| ()).await.expect("migrates once the world is held");
 }
 

@@ -88,10 +88,13 @@ fn score(ticker: &str, region: RegionPos) -> (u64, &str) {
     (xxh3_64_with_seed(&text, xxh3_64(ticker.as_bytes())), ticker)
 }
 
+/// Load and regions of one ticker.
+type Share = (u64, BTreeSet<RegionPos>);
+
 struct Shares<'a> {
     costs: &'a Costs,
     cap: u64,
-    owned: BTreeMap<&'a str, (u64, BTreeSet<RegionPos>)>,
+    owned: BTreeMap<&'a str, Share>,
 }
 
 impl<'a> Shares<'a> {
@@ -128,12 +131,13 @@ impl<'a> Shares<'a> {
     /// Gives a region to the ticker that wants it most among those who have none, else among those with room.
     fn place(&mut self, region: RegionPos) {
         let cost = self.costs.of(region);
-        let best = |fits: &dyn Fn(&(u64, BTreeSet<RegionPos>)) -> bool| {
+        let best = |fits: &dyn Fn(&Share) -> bool| {
             let fitting = self.owned.iter().filter(|(_, share)| fits(share));
             fitting.map(|(ticker, _)| *ticker).max_by_key(|ticker| score(ticker, region))
         };
         // If none had room, every load were above the mean and their sum above the total.
-        let ticker = best(&|(_, owned)| owned.is_empty()).or_else(|| best(&|(load, _)| load + cost <= self.cap));
+        let ticker =
+            best(&|(_, owned)| owned.is_empty()).or_else(|| best(&|(load, _)| load + cost <= self.cap));
         if let Some(ticker) = ticker {
             self.give(ticker, region);
         }
@@ -142,7 +146,8 @@ impl<'a> Shares<'a> {
     fn employ_idle(&mut self) {
         let idle: Vec<&str> = self.owned.iter().filter(|(_, (_, r))| r.is_empty()).map(|(t, _)| *t).collect();
         for ticker in idle {
-            let rich = self.owned.iter_mut().filter(|(_, (_, r))| r.len() > 1).max_by_key(|(_, (load, _))| *load);
+            let rich =
+                self.owned.iter_mut().filter(|(_, (_, r))| r.len() > 1).max_by_key(|(_, (load, _))| *load);
             let Some((from, (load, owned))) = rich else { return };
             let Some(least) = owned.iter().copied().min_by_key(|r| score(from, *r)) else { return };
             owned.remove(&least);
@@ -153,7 +158,9 @@ impl<'a> Shares<'a> {
 
     fn into_owners(self) -> BTreeMap<RegionPos, String> {
         let owned = self.owned.into_iter();
-        owned.flat_map(|(ticker, (_, regions))| regions.into_iter().map(move |r| (r, ticker.to_owned()))).collect()
+        owned
+            .flat_map(|(ticker, (_, regions))| regions.into_iter().map(move |r| (r, ticker.to_owned())))
+            .collect()
     }
 }
 

@@ -8,115 +8,10 @@ use fortia_proto::world::v1 as world;
 use fortia_vec::RegionPos;
 
 use crate::assign::{Assignment, Costs, assign};
-
-/// One stream of a ticker; never used twice.
-pub type Conn = u64;
+use crate::exchange::{Command, Conn, Event, Place};
 
 /// Ticks between two looks at whether the measured costs ask for another assignment.
 const REBALANCE: u64 = 64;
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// A ticker said Hello.
-    Joined {
-        /// Its stream.
-        conn: Conn,
-        /// Its name.
-        instance: String,
-    },
-    /// A stream has ended.
-    Left {
-        /// The stream.
-        conn: Conn,
-    },
-    /// A ticker answered a frame.
-    Answered {
-        /// Its stream.
-        conn: Conn,
-        /// Its answer.
-        answer: Answer,
-    },
-    /// It is time for the next tick.
-    Due,
-    /// All shards know the epoch, or it could not be told to all.
-    Raised {
-        /// The epoch that was raised.
-        epoch: u64,
-        /// Whether all shards have it.
-        ok: bool,
-    },
-    /// The tick is committed in the control database.
-    Committed {
-        /// Its number.
-        tick: u64,
-    },
-    /// A stage's time is over.
-    Deadline(Place),
-    /// The topology has changed: nothing of the current epoch may be relied upon.
-    Changed {
-        /// Epoch of the new topology.
-        topology_epoch: u64,
-    },
-}
-
-/// Where the world is: epoch, tick, stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Epoch of the assignment.
-    pub epoch: u64,
-    /// Tick that runs.
-    pub tick: u64,
-    /// Its stage.
-    pub stage: Stage,
-}
-
-/// What to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Command {
-    /// Tell all shards this epoch, then answer `Raised`.
-    Raise {
-        /// The epoch.
-        epoch: u64,
-        /// Why there is a new one.
-        reason: String,
-    },
-    /// Send a frame.
-    Send {
-        /// To this stream.
-        conn: Conn,
-        /// The frame.
-        frame: Frame,
-    },
-    /// A stage has begun: answer `Deadline` when its time is over.
-    Begin {
-        /// Where.
-        place: Place,
-        /// Whether the tickers have to load their regions in it.
-        loads: bool,
-    },
-    /// Commit the tick in the control database, then answer `Committed`.
-    Commit {
-        /// Its number.
-        tick: u64,
-        /// What it changed, ascending.
-        changed: Vec<world::ChunkPos>,
-    },
-    /// End a stream.
-    Close {
-        /// The stream.
-        conn: Conn,
-        /// Why.
-        reason: &'static str,
-    },
-    /// The tick could not be ended: it is to be run again.
-    Abandon {
-        /// Where it was.
-        place: Place,
-        /// Why.
-        reason: String,
-    },
-}
 
 #[derive(Debug)]
 enum State {
@@ -234,7 +129,10 @@ impl Barrier {
         if !self.idle() || self.tickers.is_empty() {
             return Vec::new();
         }
-        if self.stale.is_none() && self.committed.is_multiple_of(REBALANCE) && self.assigned() != self.assignment {
+        if self.stale.is_none()
+            && self.committed.is_multiple_of(REBALANCE)
+            && self.assigned() != self.assignment
+        {
             self.stale = Some("costs have shifted".into());
         }
         match self.stale.take() {

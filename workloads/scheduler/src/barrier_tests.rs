@@ -1,4 +1,6 @@
-use fortia_proto::tick::v1::Cost;
+//! Tests of the barrier.
+
+use fortia_proto::tick::v1::{Cost, Frame};
 use proptest::prelude::*;
 
 use super::*;
@@ -100,7 +102,8 @@ fn letters_go_to_the_owner_of_the_region_they_name() {
         .map(|r| Letter { to: Some(world::RegionPos { x: r.x, y: r.y }), kind: None })
         .collect();
     barrier.next(Event::Answered { conn: first[0].0, answer: done(&first[0].1, letters) });
-    let second = frames(&barrier.next(Event::Answered { conn: first[1].0, answer: done(&first[1].1, vec![]) }));
+    let second =
+        frames(&barrier.next(Event::Answered { conn: first[1].0, answer: done(&first[1].1, vec![]) }));
     for ((conn, observe), (same, edit)) in first.iter().zip(&second) {
         assert_eq!(conn, same);
         let to: Vec<_> = edit.inbox.iter().filter_map(|letter| letter.to).collect();
@@ -130,7 +133,9 @@ fn a_failed_stage_runs_the_tick_again_under_a_new_epoch() {
     join(&mut barrier, 1);
     let first = start(&mut barrier);
     let commands = barrier.next(Event::Answered { conn: 1, answer: failed(&first[0].1) });
-    assert!(matches!(&commands[..], [Command::Abandon { reason, .. }] if reason == "ticker ticker-1 failed: no"));
+    assert!(
+        matches!(&commands[..], [Command::Abandon { reason, .. }] if reason == "ticker ticker-1 failed: no")
+    );
     let again = start(&mut barrier);
     assert_eq!((again[0].1.tick, again[0].1.epoch), (42, first[0].1.epoch + 1));
 }
@@ -144,7 +149,10 @@ fn a_ticker_that_misses_the_deadline_loses_its_stream() {
     barrier.next(Event::Answered { conn: 1, answer: done(&first[0].1, Vec::new()) });
     let place = Place { epoch: first[0].1.epoch, tick: 42, stage: Stage::Observe };
     let commands = barrier.next(Event::Deadline(place));
-    assert!(matches!(commands[..], [Command::Close { conn: 2, .. }, Command::Abandon { .. }]), "{commands:?}");
+    assert!(
+        matches!(commands[..], [Command::Close { conn: 2, .. }, Command::Abandon { .. }]),
+        "{commands:?}"
+    );
     assert_eq!(start(&mut barrier).len(), 1);
     assert_eq!(barrier.next(Event::Deadline(place)), [], "an old deadline means nothing");
 }

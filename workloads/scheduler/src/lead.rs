@@ -1,6 +1,8 @@
 //! The executor of a leader: feeds the barrier with what happens and carries out its commands. Knows streams, clock
 //! and databases; what is to be done is decided in `barrier` and `hold`.
 
+mod between;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,15 +17,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::barrier::{Barrier, Command, Conn, Event, Place};
-use crate::hold::{self, Guards, Step};
+use crate::barrier::Barrier;
+use crate::exchange::{Command, Conn, Event, Place};
+use crate::hold::{self, Guards};
 use crate::metrics::Metrics;
 use crate::streams::{Happening, Ticker};
 
 /// Time between two attempts at something that failed.
 const RETRY: Duration = Duration::from_millis(500);
-/// Time between two looks while there is nothing to do; events end it early.
-const LOOK: Duration = Duration::from_secs(1);
 /// Least time for a stage.
 const STAGE: Duration = Duration::from_secs(5);
 /// How many times as long a stage may take in which tickers load their regions.
@@ -123,9 +124,10 @@ struct Leader<'a> {
 impl<'a> Leader<'a> {
     async fn begin(tools: &'a Tools, lease: u64) -> Leader<'a> {
         let info = insist("the world's info", || tools.world.info()).await;
-        let committed =
-            insist("the committed tick", || async { tools.control.committed().await.map(|t| Some(t.unwrap_or(0))) })
-                .await;
+        let committed = insist("the committed tick", || async {
+            tools.control.committed().await.map(|t| Some(t.unwrap_or(0)))
+        })
+        .await;
         let held = insist("the held record", || async { tools.control.held().await.map(Some) }).await;
         let topology = tools.topology.borrow().clone();
         tracing::info!(lease, committed, radius = info.size, "leading");
@@ -175,99 +177,6 @@ impl<'a> Leader<'a> {
         if membership {
             self.tools.metrics.assigned(self.barrier.tickers());
         }
-        Ok(())
-    }
-
-    /// Does what is due between two ticks, which mostly is the next tick.
-    async fn look(&mut self) -> Result<(), RdbError> {
-        let current = self.tools.topology.borrow().clone();
-        if current.epoch != self.topology.epoch {
-            self.topology = current;
-            self.feed(Event::Changed { topology_epoch: self.topology.epoch }).await?;
-        }
-        self.due = Instant::now() + LOOK;
-        let step = hold::step(&self.topology, self.held.as_ref(), self.guards);
-        self.tools.metrics.held.set(i64::from(!matches!(step, Step::Run | Step::Open)));
-        let done = match step {
-            Step::Run if Instant::now() < self.paced => {
-                self.due = self.paced;
-                Ok(())
-            }
-            Step::Run => return self.feed(Event::Due).await,
-            Step::Wait => Ok(()),
-            Step::Freeze(target) => self.freeze(target.version).await,
-            Step::Flip(target) => self.flip(hold::flipped(&self.topology, target)).await,
-            Step::Open => self.open().await,
-        };
-        match done {
-            Ok(()) if step != Step::Wait => self.trouble = None,
-            Ok(()) => {}
-            Err(error) => self.troubled(step, &error),
-        }
-        Ok(())
-    }
-
-    fn troubled(&mut self, step: Step, error: &RdbError) {
-        let trouble = error.to_string();
-        if self.trouble.as_ref() != Some(&trouble) {
-            tracing::warn!(?step, %error, "cannot be done now; trying again");
-        }
-        self.trouble = Some(trouble);
-        self.due = Instant::now() + RETRY;
-    }
-
-    async fn freeze(&mut self, version: u64) -> Result<(), RdbError> {
-        let begun = now_ms();
-        match self.tools.world.freeze(&self.topology).await {
-            // A leader before this one, which had frozen all, has begun to open the target: that is repeated next.
-            Err(RdbError::Stale { .. }) if self.told(version) && hold::cuts_over(&self.topology) => {}
-            frozen => frozen?,
-        }
-        let tick = self.barrier.committed();
-        if !self.told(version) || self.held.as_ref().is_some_and(|held| held.tick != tick) {
-            let held = Held { version, tick, since: begun, pause_ms: None };
-            self.tools.control.set_held(&held).await?;
-            self.held = Some(held);
-        }
-        self.guards = Guards::Frozen(version);
-        self.last_commit = None;
-        tracing::info!(version, tick, epoch = self.topology.epoch, "world held: the serving version is frozen");
-        self.due = Instant::now();
-        Ok(())
-    }
-
-    fn told(&self, version: u64) -> bool {
-        self.held.as_ref().is_some_and(|held| held.version == version && held.pause_ms.is_none())
-    }
-
-    async fn flip(&mut self, after: Topology) -> Result<(), RdbError> {
-        // The next tick may have been begun before the hold. Its actions, already read somewhere, must stay the
-        // same, so it counts as closed; its lists were copied and it is run again.
-        let closed = self.barrier.committed() + 1;
-        self.tools.world.open_target(&self.topology, after.epoch, closed).await?;
-        // From here on the guards are not those of the serving version until the flip is seen.
-        self.guards = Guards::Unknown;
-        self.tools.control.flip(self.topology.epoch, &after).await?;
-        tracing::info!(version = after.serving.version, epoch = after.epoch, "topology flipped");
-        let mut topology = self.tools.topology.clone();
-        let seen = topology.wait_for(|known| known.epoch >= after.epoch);
-        // The flip is done: if word of it is late, the next look finds it.
-        if matches!(tokio::time::timeout(STAGE, seen).await, Ok(Ok(_))) {
-            self.guards = Guards::Open;
-        }
-        self.due = Instant::now();
-        Ok(())
-    }
-
-    async fn open(&mut self) -> Result<(), RdbError> {
-        // Groups that only a target has are left alone: they may not even be there yet.
-        let serving = Topology { target: None, ..self.topology.clone() };
-        self.tools.world.unfreeze(&serving).await?;
-        if matches!(self.guards, Guards::Frozen(_)) {
-            tracing::info!(version = serving.serving.version, epoch = serving.epoch, "re-sharding given up: going on");
-        }
-        self.guards = Guards::Open;
-        self.due = Instant::now();
         Ok(())
     }
 
@@ -351,7 +260,8 @@ impl<'a> Leader<'a> {
         // Perhaps the guards are not as they should be: the next look makes sure that they are.
         self.guards = Guards::Unknown;
         // The first time at once: somebody else takes over.
-        let pause = Duration::from_millis(100) * (1 << (self.failures - 1).min(5)) - Duration::from_millis(100);
+        let pause =
+            Duration::from_millis(100) * (1 << (self.failures - 1).min(5)) - Duration::from_millis(100);
         self.due = Instant::now() + pause.min(BACKOFF);
         self.paced = self.due;
         tracing::warn!(?place, failures = self.failures, reason, "tick will be run again");
@@ -364,7 +274,9 @@ impl<'a> Leader<'a> {
         while let Err(error) = self.tools.control.commit(self.lease, &record).await {
             match error {
                 // An attempt whose answer was lost has done it.
-                RdbError::Conflict { .. } if again && self.tools.control.committed().await? == Some(tick) => break,
+                RdbError::Conflict { .. } if again && self.tools.control.committed().await? == Some(tick) => {
+                    break;
+                }
                 RdbError::NotLeader { .. } | RdbError::Conflict { .. } => return Err(error),
                 _ => tracing::warn!(tick, %error, "tick not known to be committed; trying again"),
             }
@@ -396,7 +308,9 @@ impl<'a> Leader<'a> {
                     tracing::info!(tick, version = held.version, pause_ms = held.pause_ms, "ticks go on");
                     self.held = Some(held);
                 }
-                Err(error) => tracing::warn!(tick, %error, "the end of the hold is not recorded; trying again"),
+                Err(error) => {
+                    tracing::warn!(tick, %error, "the end of the hold is not recorded; trying again")
+                }
             }
         }
     }

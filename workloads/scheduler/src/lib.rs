@@ -3,6 +3,7 @@
 
 pub mod assign;
 pub mod barrier;
+pub mod exchange;
 pub mod hold;
 mod lead;
 mod lease;
@@ -65,7 +66,8 @@ pub async fn run(mut boot: Boot, log: &Log) -> Result<(), SchedulerError> {
     let admin = bind(boot.admin).await?;
     let listener = bind(boot.listen).await?;
     if boot.listen.port() == 0 {
-        boot.advertise = listener.local_addr().map_err(|e| SchedulerError::Listen(boot.listen, e))?.to_string();
+        boot.advertise =
+            listener.local_addr().map_err(|e| SchedulerError::Listen(boot.listen, e))?.to_string();
     }
     let end = CancellationToken::new();
     let work = async {
@@ -90,7 +92,9 @@ async fn work(
     listener: TcpListener,
 ) -> Result<(), SchedulerError> {
     let control = ControlDb::connect(&boot);
-    let Some(server) = Server::start(boot.clone(), control.clone(), log.set_filter()).await else { return Ok(()) };
+    let Some(server) = Server::start(boot.clone(), control.clone(), log.set_filter()).await else {
+        return Ok(());
+    };
     log.follow(server.config());
     let candidate = Candidate::new(control.clone(), boot.advertise.clone(), readiness);
     let tools = Tools {
@@ -114,7 +118,11 @@ async fn work(
 }
 
 /// Serves tickers until `closed`, and then for a moment while streams end.
-async fn serve(listener: TcpListener, leader: Leader, closed: CancellationToken) -> Result<(), SchedulerError> {
+async fn serve(
+    listener: TcpListener,
+    leader: Leader,
+    closed: CancellationToken,
+) -> Result<(), SchedulerError> {
     let ticks = TicksServer::new(Streams::new(leader))
         .max_decoding_message_size(MESSAGE)
         .max_encoding_message_size(MESSAGE);
@@ -130,7 +138,11 @@ async fn serve(listener: TcpListener, leader: Leader, closed: CancellationToken)
 }
 
 /// Leads whenever it has the lease, until told to stop.
-async fn schedule(tools: &Tools, candidate: &Candidate, leader: watch::Sender<Option<mpsc::Sender<Happening>>>) {
+async fn schedule(
+    tools: &Tools,
+    candidate: &Candidate,
+    leader: watch::Sender<Option<mpsc::Sender<Happening>>>,
+) {
     let mut used = 0;
     loop {
         let taken = tokio::select! {

@@ -27,6 +27,7 @@ pub(crate) struct Metrics {
     pub(crate) leads: Gauge,
     pub(crate) tick: Gauge<u64, AtomicU64>,
     pub(crate) epoch: Gauge<u64, AtomicU64>,
+    pub(crate) topology_epoch: Gauge<u64, AtomicU64>,
     pub(crate) held: Gauge,
     pub(crate) dilation: Gauge<f64, AtomicU64>,
     pub(crate) tickers: Gauge,
@@ -46,6 +47,7 @@ impl Metrics {
             leads: Gauge::default(),
             tick: Gauge::default(),
             epoch: Gauge::default(),
+            topology_epoch: Gauge::default(),
             held: Gauge::default(),
             dilation: Gauge::default(),
             tickers: Gauge::default(),
@@ -58,6 +60,11 @@ impl Metrics {
         registry.register("leads", "Whether this scheduler leads", metrics.leads.clone());
         registry.register("tick", "Last committed tick", metrics.tick.clone());
         registry.register("epoch", "Epoch of the assignment of regions", metrics.epoch.clone());
+        registry.register(
+            "topology_epoch",
+            "Epoch of the topology that is ticked under",
+            metrics.topology_epoch.clone(),
+        );
         registry.register("held", "Whether the tick is held for a re-sharding", metrics.held.clone());
         registry.register("dilation", "Time between two ticks, in tick periods", metrics.dilation.clone());
         registry.register("tickers", "Connected tickers", metrics.tickers.clone());

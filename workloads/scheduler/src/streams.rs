@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::barrier::Conn;
+use crate::exchange::Conn;
 
 /// Frames that may wait for one ticker. It gets the next only after its answer, so more than a few is a fault.
 const FRAMES: usize = 4;
@@ -58,9 +58,14 @@ impl Streams {
 impl Ticks for Streams {
     type ServeStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
 
-    async fn serve(&self, request: Request<Streaming<Answer>>) -> Result<Response<Self::ServeStream>, Status> {
+    async fn serve(
+        &self,
+        request: Request<Streaming<Answer>>,
+    ) -> Result<Response<Self::ServeStream>, Status> {
         let Some(leader) = self.leader.borrow().clone() else {
-            return Err(Status::unavailable("this scheduler does not lead: ask the control database who does"));
+            return Err(Status::unavailable(
+                "this scheduler does not lead: ask the control database who does",
+            ));
         };
         let conn = self.next.fetch_add(1, Ordering::Relaxed);
         let (frames, out) = mpsc::channel(FRAMES);

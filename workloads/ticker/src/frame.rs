@@ -97,14 +97,15 @@ impl Runner {
         // Taken, so that after an error or a cancelled call nothing half done is left.
         let kept = self.epoch.take().filter(|epoch| epoch.epoch == frame.epoch);
         let mut work = inbox_work(&frame.inbox);
-        let mut done =
-            Done { epoch: frame.epoch, tick: frame.tick, stage: frame.stage, ..Done::default() };
+        let mut done = Done { epoch: frame.epoch, tick: frame.tick, stage: frame.stage, ..Done::default() };
         let epoch = if stage == Stage::Observe {
             let (epoch, outbox) = self.observe(kept, &frame, &mut work).await?;
             done.outbox = outbox;
             epoch
         } else {
-            let Some(mut epoch) = kept.filter(|epoch| epoch.next == (frame.tick, stage)) else { return Err(order) };
+            let Some(mut epoch) = kept.filter(|epoch| epoch.next == (frame.tick, stage)) else {
+                return Err(order);
+            };
             match stage {
                 Stage::Edit => {
                     (epoch, done.outbox) = stage_of(epoch, frame, Territory::edit).await?;
@@ -200,7 +201,8 @@ impl Runner {
             let found = self.world.entities(tick, batch).await?;
             for (id, bytes) in batch.iter().zip(found) {
                 let bytes = bytes.ok_or(FrameError::NoEntity(*id, tick))?;
-                territory.load_entity(Entity::decode(&bytes).map_err(|error| FrameError::Entity(*id, error))?);
+                territory
+                    .load_entity(Entity::decode(&bytes).map_err(|error| FrameError::Entity(*id, error))?);
             }
         }
         Ok(())

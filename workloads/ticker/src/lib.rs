@@ -42,7 +42,8 @@ pub async fn run(boot: Boot, log: &Log) -> Result<(), TickerError> {
     log.register(&mut registry);
     let metrics = Metrics::register(&mut registry);
     let readiness = Readiness::needs(&[FOLLOWS]);
-    let admin = TcpListener::bind(boot.admin).await.map_err(|error| TickerError::Listen(boot.admin, error))?;
+    let admin =
+        TcpListener::bind(boot.admin).await.map_err(|error| TickerError::Listen(boot.admin, error))?;
     let end = CancellationToken::new();
     let work = async {
         work(boot, log, metrics, readiness.clone()).await;

@@ -66,7 +66,8 @@ impl Link {
                     let ended = self.serve(&leader, &mut told).await;
                     self.metrics.connected.set(0);
                     self.runner.reset();
-                    let reason = ended.err().map_or_else(|| "the stream has ended".to_owned(), |e| e.to_string());
+                    let reason =
+                        ended.err().map_or_else(|| "the stream has ended".to_owned(), |e| e.to_string());
                     let news = Some(format!("{leader}: {reason}"));
                     if told != news && !self.stop.is_cancelled() {
                         tracing::warn!(leader, reason, "no leader is served; searching");
@@ -90,7 +91,8 @@ impl Link {
     }
 
     async fn serve(&mut self, leader: &str, told: &mut Option<String>) -> Result<(), LinkError> {
-        let (answers, mut frames) = timeout(CONNECT * 2, self.connect(leader)).await.map_err(|_| LinkError::Silent)??;
+        let (answers, mut frames) =
+            timeout(CONNECT * 2, self.connect(leader)).await.map_err(|_| LinkError::Silent)??;
         tracing::info!(leader, "serving the leader");
         *told = None;
         self.metrics.connected.set(1);

@@ -74,7 +74,11 @@ fn same(info: &Info, wanted: &WorldConfig) -> Result<(), WorldgenError> {
 }
 
 /// Makes those chunks of a batch that are not there yet; returns how many chunks the batch has.
-async fn make(world: &World, generator: Arc<Generator>, batch: Vec<ChunkPos>) -> Result<usize, WorldgenError> {
+async fn make(
+    world: &World,
+    generator: Arc<Generator>,
+    batch: Vec<ChunkPos>,
+) -> Result<usize, WorldgenError> {
     let there = insist("chunks", || world.chunks(0, &batch)).await?;
     let count = batch.len();
     let missing: Vec<ChunkPos> =

@@ -62,7 +62,8 @@ pub async fn run(boot: Boot, log: &Log) -> Result<(), WorldgenError> {
     log.register(&mut registry);
     let done = Gauge::default();
     registry.register("fortia_worldgen_chunks", "Chunks made so far", done.clone());
-    let admin = TcpListener::bind(boot.admin).await.map_err(|error| WorldgenError::Listen(boot.admin, error))?;
+    let admin =
+        TcpListener::bind(boot.admin).await.map_err(|error| WorldgenError::Listen(boot.admin, error))?;
     let end = CancellationToken::new();
     let work = async {
         let worked = work(boot, log, &done).await;
@@ -76,7 +77,8 @@ pub async fn run(boot: Boot, log: &Log) -> Result<(), WorldgenError> {
 
 async fn work(boot: Boot, log: &Log, done: &Gauge) -> Result<(), WorldgenError> {
     let control = ControlDb::connect(&boot);
-    let server = Server::start(boot.clone(), control, log.set_filter()).await.ok_or(WorldgenError::Stopped)?;
+    let server =
+        Server::start(boot.clone(), control, log.set_filter()).await.ok_or(WorldgenError::Stopped)?;
     log.follow(server.config());
     let stopping = server.stopping();
     let made = tokio::select! {

@@ -47,7 +47,8 @@ impl Territory {
         let forward = |to| letter(to, pb::letter::Kind::Forward(action.clone()));
         match &action.kind {
             Some(action::Kind::Command(command)) => {
-                if self.command(region, &action.player, command) == Heard::Absent {
+                let heard = self.command(region, &action.player, command);
+                if heard == Heard::Absent {
                     // A unit goes one step a tick: it can have left for a neighbour since, not further.
                     let near = region.neighbours().into_iter().filter(|to| to.is_within(self.radius));
                     outbox.extend(near.map(forward));
@@ -69,7 +70,7 @@ impl Territory {
             self.remember(unit);
             return Heard::Refused;
         }
-        match Order::from_proto(&command.order.clone().unwrap_or_default()) {
+        match Order::from_proto(&command.order.unwrap_or_default()) {
             Ok(order) => unit.command(order),
             Err(error) => unit.end(&error.to_string()),
         }

@@ -1,11 +1,10 @@
 //! Schedulers and tickers on real Redis servers: ticks advance whatever ticker or scheduler dies.
 
-mod cluster;
-
-use cluster::{Cluster, RADIUS, SEED, config};
+use crate::cluster::{Cluster, RADIUS, SEED, config};
 use fortia_common::boot::Service;
 use fortia_proto::world::v1::{self as world, Action, Command, Mine, Order, Spawn, action, order};
 use fortia_rdb::accounts::Accounts;
+use fortia_testredis::TestServer;
 use fortia_vec::{BlockPos, regions_of};
 use fortia_world::block::Block;
 use fortia_world::chunk::Column;
@@ -23,7 +22,10 @@ async fn two_tickers_share_the_world_and_a_mined_block_is_gone_within_three_tick
     assert_eq!(regions.values().sum::<u64>(), regions_of(RADIUS).len() as u64);
     assert!(regions["ticker-0"] >= 5 && regions["ticker-1"] >= 5, "{regions:?}");
     for server in ["scheduler-0", "ticker-0", "ticker-1"] {
-        assert!(cluster.get(server, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")), "{server}");
+        assert!(
+            cluster.get(server, "/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")),
+            "{server}"
+        );
     }
 
     let at = start::position(SEED, RADIUS, "ann");
@@ -84,15 +86,53 @@ async fn a_drained_ticker_leaves_between_ticks_and_no_tick_is_run_twice() {
 async fn a_standby_takes_over_from_a_killed_scheduler() {
     let mut cluster = Cluster::living(1).await;
     cluster.spawn(Service::Scheduler, "scheduler-1");
-    let ready = async |c: &Cluster| c.get("scheduler-1", "/readyz").is_some_and(|a| a.starts_with("HTTP/1.1 200"));
+    let ready =
+        async |c: &Cluster| c.get("scheduler-1", "/readyz").is_some_and(|a| a.starts_with("HTTP/1.1 200"));
     cluster.wait_until("the standby to be ready", ready).await;
     let before = cluster.world().await.guard(0).await.expect("a guard").tick_epoch;
     cluster.kill("scheduler-0").await;
     let last = cluster.committed().await;
     let ticks = cluster.ticks_after(last, 5).await;
-    assert_eq!(ticks.iter().map(|t| t.tick).take(5).collect::<Vec<_>>(), (last + 1..=last + 5).collect::<Vec<_>>());
+    assert_eq!(
+        ticks.iter().map(|t| t.tick).take(5).collect::<Vec<_>>(),
+        (last + 1..=last + 5).collect::<Vec<_>>()
+    );
     let after = cluster.world().await.guard(0).await.expect("a guard").tick_epoch;
     assert_eq!(after >> 20, (before >> 20) + 1, "a new lease epoch fences the old leader");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tick_that_no_replica_confirms_is_not_committed() {
+    let cluster = Cluster::living(1).await;
+    let mut replica = TestServer::start().await;
+    replica.follow(&cluster.plane.shards[0]).await;
+    let with_replicas = async |replicas: Vec<String>| {
+        let mut topology = cluster.plane.topology().await;
+        topology.epoch += 1;
+        topology.groups[0].replicas = replicas;
+        cluster.plane.set_topology(&topology).await;
+        let epoch = topology.epoch as f64;
+        let known =
+            async |c: &Cluster| c.metric("scheduler-0", "fortia_scheduler_topology_epoch") == Some(epoch);
+        cluster.wait_until("the scheduler to know the topology", known).await;
+    };
+    with_replicas(vec![replica.address()]).await;
+    cluster.ticks(3).await;
+    replica.kill();
+    // A new epoch's first commit writes to every shard.
+    with_replicas(vec![replica.address()]).await;
+    let abandoned = cluster.metric("scheduler-0", "fortia_scheduler_abandoned_total");
+    let refused = async |c: &Cluster| c.metric("scheduler-0", "fortia_scheduler_abandoned_total") > abandoned;
+    cluster.wait_until("a commit to be refused", refused).await;
+    let last = cluster.committed().await;
+    cluster
+        .wait_until("another to be refused", async |c: &Cluster| {
+            c.metric("scheduler-0", "fortia_scheduler_abandoned_total") > abandoned.map(|n| n + 1.0)
+        })
+        .await;
+    assert_eq!(cluster.committed().await, last);
+    with_replicas(Vec::new()).await;
+    cluster.ticks_after(last, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +156,10 @@ async fn worldgen_may_be_repeated_but_refuses_another_world() {
     let accounts = Accounts::connect(&cluster.plane.boot(Service::Auth), topology);
     let worlds = accounts.worlds().await.expect("the list of worlds");
     assert_eq!(worlds.len(), 1);
-    assert_eq!((worlds[0].name.as_str(), worlds[0].address.as_str(), worlds[0].open), ("test", "game.test:80", true));
+    assert_eq!(
+        (worlds[0].name.as_str(), worlds[0].address.as_str(), worlds[0].open),
+        ("test", "game.test:80", true)
+    );
 
     cluster.plane.set_config(&config(SEED + 1)).await;
     let refused = cluster.worldgen().await.expect_err("another seed");

@@ -22,21 +22,21 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Chunks from -RADIUS to RADIUS: 16 regions.
-pub const RADIUS: u32 = 9;
-pub const SEED: u64 = 42;
-pub const PERIOD_MS: u64 = 100;
+pub(crate) const RADIUS: u32 = 9;
+pub(crate) const SEED: u64 = 42;
+pub(crate) const PERIOD_MS: u64 = 100;
 /// Longest wait for anything; a lease and a deadline fit in.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Cluster {
-    pub plane: DataPlane,
-    pub control: ControlDb,
+pub(crate) struct Cluster {
+    pub(crate) plane: DataPlane,
+    pub(crate) control: ControlDb,
     tasks: BTreeMap<String, (JoinHandle<()>, SocketAddr)>,
 }
 
 impl Cluster {
     /// A data plane with a generated world, and no server yet.
-    pub async fn start(shards: u32) -> Cluster {
+    pub(crate) async fn start(shards: u32) -> Cluster {
         let plane = DataPlane::start(shards).await;
         plane.set_config(&config(SEED)).await;
         let control = ControlDb::connect(&plane.boot_as(Service::Game, "test"));
@@ -46,27 +46,30 @@ impl Cluster {
     }
 
     /// With a scheduler and two tickers.
-    pub async fn living(shards: u32) -> Cluster {
+    pub(crate) async fn living(shards: u32) -> Cluster {
         let mut cluster = Cluster::start(shards).await;
         cluster.spawn(Service::Scheduler, "scheduler-0");
         cluster.spawn(Service::Ticker, "ticker-0");
         cluster.spawn(Service::Ticker, "ticker-1");
-        cluster.wait_until("both tickers to own regions", async |c| c.regions("scheduler-0").len() == 2).await;
+        cluster
+            .wait_until("both tickers to own regions", async |c| c.regions("scheduler-0").len() == 2)
+            .await;
         cluster.ticks(2).await;
         cluster
     }
 
-    pub async fn worldgen(&self) -> Result<(), fortia_worldgen::WorldgenError> {
-        let boot = self.plane.boot(Service::Worldgen);
+    pub(crate) async fn worldgen(&self) -> Result<(), fortia_worldgen::WorldgenError> {
+        let mut boot = self.plane.boot(Service::Worldgen);
+        boot.log = log_filter();
         fortia_worldgen::run(boot.clone(), &fortia_log::init(&boot)).await
     }
 
     /// Starts a server.
-    pub fn spawn(&mut self, service: Service, instance: &str) {
+    pub(crate) fn spawn(&mut self, service: Service, instance: &str) {
         let mut boot = self.plane.boot_as(service, instance);
         let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address");
         boot.admin = port;
-        boot.log = std::env::var("FORTIA_TEST_LOG").unwrap_or_else(|_| "error".into());
+        boot.log = log_filter();
         let name = instance.to_owned();
         let task = tokio::spawn(async move {
             let log = fortia_log::init(&boot);
@@ -80,26 +83,26 @@ impl Cluster {
     }
 
     /// Ends a server at once, as a crash would.
-    pub async fn kill(&mut self, instance: &str) {
+    pub(crate) async fn kill(&mut self, instance: &str) {
         let (task, _) = self.tasks.remove(instance).expect("it runs");
         task.abort();
         let _ = task.await;
     }
 
     /// Waits for a server to end by itself.
-    pub async fn ended(&mut self, instance: &str) {
+    pub(crate) async fn ended(&mut self, instance: &str) {
         let (task, _) = self.tasks.remove(instance).expect("it runs");
         timeout(PATIENCE, task).await.expect("it ends in time").expect("it ends well");
     }
 
     /// Tells a server to end in order.
-    pub async fn drain(&self, instance: &str) {
+    pub(crate) async fn drain(&self, instance: &str) {
         let command = format!(r#"{{"id":"d","instance":"{instance}","action":{{"do":"drain"}}}}"#);
         let add = ["XADD", "fortia:commands", "*", "json", &command];
         self.plane.control_db.run::<String>(&add).await;
     }
 
-    pub async fn wait_until(&self, what: &str, mut holds: impl AsyncFnMut(&Cluster) -> bool) {
+    pub(crate) async fn wait_until(&self, what: &str, mut holds: impl AsyncFnMut(&Cluster) -> bool) {
         let waited = timeout(PATIENCE, async {
             while !holds(self).await {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -108,17 +111,17 @@ impl Cluster {
         waited.await.unwrap_or_else(|_| panic!("waited too long for {what}"));
     }
 
-    pub async fn committed(&self) -> u64 {
+    pub(crate) async fn committed(&self) -> u64 {
         self.control.committed().await.expect("control database").unwrap_or(0)
     }
 
     /// Waits for so many more ticks and returns them.
-    pub async fn ticks(&self, count: usize) -> Vec<Committed> {
+    pub(crate) async fn ticks(&self, count: usize) -> Vec<Committed> {
         let begin = self.committed().await;
         self.ticks_after(begin, count).await
     }
 
-    pub async fn ticks_after(&self, begin: u64, count: usize) -> Vec<Committed> {
+    pub(crate) async fn ticks_after(&self, begin: u64, count: usize) -> Vec<Committed> {
         let mut ticks: Vec<Committed> = Vec::new();
         let waited = timeout(PATIENCE, async {
             while ticks.len() < count {
@@ -130,35 +133,35 @@ impl Cluster {
         ticks
     }
 
-    pub async fn held(&self) -> Option<Held> {
+    pub(crate) async fn held(&self) -> Option<Held> {
         self.control.held().await.expect("held record")
     }
 
     /// The world as a reader sees it.
-    pub async fn world(&self) -> World {
+    pub(crate) async fn world(&self) -> World {
         let (_, topology) = watch::channel(self.plane.topology().await);
         World::connect(&self.plane.boot_as(Service::Game, "test"), topology)
     }
 
-    pub async fn chunk(&self, at: ChunkPos) -> Bytes {
+    pub(crate) async fn chunk(&self, at: ChunkPos) -> Bytes {
         let chunks = self.world().await.chunks(self.committed().await, &[at]).await.expect("a read");
         chunks[0].clone().expect("the chunk")
     }
 
     /// All chunks, as bytes.
-    pub async fn chunks(&self) -> Vec<Option<Bytes>> {
+    pub(crate) async fn chunks(&self) -> Vec<Option<Bytes>> {
         let all: Vec<ChunkPos> = ChunkPos::within(RADIUS).collect();
         self.world().await.chunks(self.committed().await, &all).await.expect("a read")
     }
 
     /// Puts an action; returns the tick it runs in.
-    pub async fn act(&self, region: RegionPos, action: &Action) -> u64 {
+    pub(crate) async fn act(&self, region: RegionPos, action: &Action) -> u64 {
         let first = self.committed().await + 1;
         self.world().await.push_action(first, region, action.encode_to_vec().into()).await.expect("taken")
     }
 
     /// Goes on to a phase, as the operator does.
-    pub async fn phase(&self, phase: Phase) -> Topology {
+    pub(crate) async fn phase(&self, phase: Phase) -> Topology {
         let mut topology = self.plane.topology().await;
         topology.epoch += 1;
         topology.phase = Some(phase);
@@ -167,7 +170,7 @@ impl Cluster {
     }
 
     /// Carries every key to the target version, as the migrator does.
-    pub async fn migrate(&self) {
+    pub(crate) async fn migrate(&self) {
         let topology = self.plane.topology().await;
         let (from, to) = (topology.serving, topology.target.expect("a target"));
         let migration = Migration::new(&self.plane.boot(Service::Migrator), topology);
@@ -185,14 +188,14 @@ impl Cluster {
     }
 
     /// A metric of a server, by its name with labels.
-    pub fn metric(&self, instance: &str, name: &str) -> Option<f64> {
+    pub(crate) fn metric(&self, instance: &str, name: &str) -> Option<f64> {
         let text = self.metrics(instance)?;
         let line = text.lines().find(|line| line.split(' ').next() == Some(name))?;
         line.split(' ').next_back()?.parse().ok()
     }
 
     /// How many regions each ticker owns, by the word of a scheduler.
-    pub fn regions(&self, instance: &str) -> BTreeMap<String, u64> {
+    pub(crate) fn regions(&self, instance: &str) -> BTreeMap<String, u64> {
         let text = self.metrics(instance).unwrap_or_default();
         let lines = text.lines().filter_map(|line| line.strip_prefix("fortia_scheduler_regions{ticker=\""));
         let split = lines.filter_map(|line| line.split_once("\"} "));
@@ -204,7 +207,7 @@ impl Cluster {
     }
 
     /// The answer of an admin port.
-    pub fn get(&self, instance: &str, path: &str) -> Option<String> {
+    pub(crate) fn get(&self, instance: &str, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.tasks.get(instance)?.1).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
         write!(stream, "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").ok()?;
@@ -214,7 +217,11 @@ impl Cluster {
     }
 }
 
-pub fn config(seed: u64) -> Config {
+fn log_filter() -> String {
+    std::env::var("FORTIA_TEST_LOG").unwrap_or_else(|_| "error".into())
+}
+
+pub(crate) fn config(seed: u64) -> Config {
     Config {
         generation: 1,
         world: WorldConfig { name: "test".into(), seed, radius: RADIUS, tick_period_ms: PERIOD_MS },

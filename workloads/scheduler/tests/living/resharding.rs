@@ -1,10 +1,8 @@
 //! Holds and flips on real Redis servers: the ticks stop for a re-sharding and go on after it, whoever leads.
 
-mod cluster;
-
 use std::time::Duration;
 
-use cluster::{Cluster, PERIOD_MS};
+use crate::cluster::{Cluster, PERIOD_MS};
 use fortia_common::boot::Service;
 use fortia_common::records::Held;
 use fortia_common::topology::Phase;
@@ -13,7 +11,8 @@ use fortia_rdb::guard::State;
 
 /// Waits until the hold of a re-sharding to this version is told.
 async fn held(cluster: &Cluster, version: u64) -> Held {
-    let told = async |c: &Cluster| c.held().await.is_some_and(|h| h.version == version && h.pause_ms.is_none());
+    let told =
+        async |c: &Cluster| c.held().await.is_some_and(|h| h.version == version && h.pause_ms.is_none());
     cluster.wait_until("the hold", told).await;
     cluster.held().await.expect("held")
 }
@@ -41,7 +40,10 @@ async fn reshard(cluster: &mut Cluster, shards: u32) {
     let pause = resumed(cluster, version).await;
     assert!(pause >= 3 * PERIOD_MS, "{pause}");
     let topology = cluster.plane.topology().await;
-    assert_eq!((topology.epoch, topology.phase, topology.target), (cutover.epoch + 1, Some(Phase::Retaining), None));
+    assert_eq!(
+        (topology.epoch, topology.phase, topology.target),
+        (cutover.epoch + 1, Some(Phase::Retaining), None)
+    );
     assert_eq!(cluster.chunks().await, before, "nothing is lost or changed");
     assert!(cluster.committed().await > held.tick);
 }

@@ -1,0 +1,5 @@
+//! Schedulers, tickers and worldgen together, on real Redis servers.
+
+mod cluster;
+mod resharding;
+mod ticking;
