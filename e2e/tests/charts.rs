@@ -203,7 +203,8 @@ fn the_readme_names_every_value_of_the_operator() {
     let chart = root().join("charts/fortia-operator");
     let readme = std::fs::read_to_string(chart.join("README.md")).expect("README");
     let values = yaml(&chart.join("values.yaml"));
-    let unnamed = |name: &&String| !readme.contains(&format!("`{name}`")) && !readme.contains(&format!("`{name}."));
+    let unnamed =
+        |name: &&String| !readme.contains(&format!("`{name}`")) && !readme.contains(&format!("`{name}."));
     let missing: Vec<_> = values.as_object().expect("values").keys().filter(unnamed).collect();
     assert!(missing.is_empty(), "charts/fortia-operator/README.md lacks {missing:?}");
 }

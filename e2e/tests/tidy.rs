@@ -67,9 +67,27 @@ fn none(complaints: Vec<String>) {
 }
 
 fn rust_sources() -> impl Iterator<Item = (&'static String, &'static String)> {
-    FILES
-        .iter()
-        .filter(|(path, _)| path.ends_with(".rs") && path.contains("src/") && !path.ends_with("tests.rs"))
+    FILES.iter().filter(|(path, _)| path.ends_with(".rs") && path.contains("src/"))
+}
+
+/// Whether the file is only compiled for tests: the one that declares it says `#[cfg(test)] mod name;`.
+fn is_test_only(path: &str) -> bool {
+    static TEST_MODULES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let mut modules = BTreeSet::new();
+        for (path, text) in rust_sources() {
+            let path = Path::new(path);
+            let own_folder = ["lib.rs", "main.rs", "mod.rs"].iter().any(|name| path.ends_with(name));
+            let folder = if own_folder { path.with_file_name("") } else { path.with_extension("") };
+            for (before, line) in text.lines().zip(text.lines().skip(1)) {
+                let module = line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';'));
+                if let (true, Some(module)) = (before == "#[cfg(test)]", module) {
+                    modules.insert(folder.join(format!("{module}.rs")).to_string_lossy().into_owned());
+                }
+            }
+        }
+        modules
+    });
+    TEST_MODULES.contains(path)
 }
 
 /// The table of ARCHITECTURE.md: each crate's own dependencies among ours.
@@ -142,7 +160,7 @@ fn every_crate_takes_the_lints_and_versions_of_the_workspace() {
 
 /// Lines before the unit tests of a file.
 fn code_lines(text: &str) -> usize {
-    text.lines().take_while(|line| *line != "#[cfg(test)]").count()
+    text.lines().take_while(|line| *line != "mod tests {").count()
 }
 
 #[test]
@@ -153,7 +171,7 @@ fn no_file_is_long_without_a_reason() {
         .map(|line| line.split_once(' ').unwrap_or_else(|| panic!("tidy_allow.txt: no reason for {line}")))
         .collect();
     let code = FILES.iter().filter(|(path, _)| {
-        let rust = path.ends_with(".rs") && !path.contains("/tests/") && !path.ends_with("tests.rs");
+        let rust = path.ends_with(".rs") && !path.contains("/tests/") && !is_test_only(path);
         rust || path.ends_with(".go") && !path.ends_with("_test.go") || path.ends_with(".lua")
     });
     let long: BTreeMap<&str, usize> = code
@@ -206,7 +224,7 @@ fn no_module_is_named_after_being_a_heap() {
 
 #[test]
 fn every_module_opens_with_what_it_knows() {
-    let silent = rust_sources().filter(|(_, text)| !text.starts_with("//! "));
+    let silent = rust_sources().filter(|(path, text)| !is_test_only(path) && !text.starts_with("//! "));
     none(silent.map(|(path, _)| format!("{path}: open it with one sentence `//! ...`")).collect());
 }
 

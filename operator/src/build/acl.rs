@@ -11,6 +11,8 @@ const READ: &[&str] = &[
     "+@transaction",
     "+@blocking",
     "+@pubsub",
+    // The lease's end is told by the server's clock.
+    "+time",
     "-publish",
     "-@admin",
     "-@dangerous",
@@ -81,7 +83,8 @@ fn rights(service: Service, group: GroupId) -> Rights {
         (GroupId::Auth, Service::Auth) => {
             Rights { keys: &["~u:*", "~t:*", "~worlds", "~world:*"], commands: ACCOUNTS }
         }
-        (GroupId::Auth, Service::Game) => Rights { keys: &["~worlds", "~world:*"], commands: ACCOUNTS },
+        // Worldgen lists the world it made.
+        (GroupId::Auth, Service::Worldgen) => Rights { keys: &["~worlds", "~world:*"], commands: ACCOUNTS },
         (GroupId::Auth, _) => NONE,
     }
 }

@@ -42,7 +42,7 @@ pub fn column(seed: u64, at: ChunkPos) -> Column {
     Generator::new(seed).column(at)
 }
 
-/// Makes columns of one seed; cheaper than [`column`] for many of them.
+/// Makes columns of one seed; cheaper than [`column()`] for many of them.
 pub struct Generator {
     seed: u64,
     hills: Fbm<Perlin>,

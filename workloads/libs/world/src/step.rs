@@ -3,7 +3,7 @@
 //! Invariant: what a stage does to a region depends only on that region and one chunk around it as they were at the tick
 //! before, on the actions that name the region, and on the letters sent to it. Which regions share a territory makes no
 //! difference to a single byte. Two rules keep it so: a letter is delivered at the next stage even to the region it came
-//! from, and units look at the world as it was at the tick before ([`view::View`]), not at what their territory edits.
+//! from, and units look at the world as it was at the tick before (module `view`), not at what their territory edits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
