@@ -29,6 +29,9 @@ timed = @start=$$SECONDS; echo "== $@"; $(1) && echo "time $@ $$((SECONDS - star
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
+# For the figures demo.cold_s and demo.warm_s: when it began, and whether anything had been built before.
+demo: export FORTIA_DEMO_BEGAN := $(shell date +%s)
+demo: export FORTIA_DEMO_KIND := $(if $(wildcard target/debug/fortia-operator),warm,cold)
 demo: deps build images ## from nothing to a living world on a local Kubernetes (CLUSTER=current: on the kubectl context)
 	target/debug/fortia-demo up
 

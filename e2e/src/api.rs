@@ -75,8 +75,8 @@ pub struct Unit {
 /// The world as GET /info shows it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Info {
-    /// Chunks from -size to size exist.
-    pub size: i32,
+    /// Chunks from -radius to radius exist.
+    pub radius: i32,
     /// The committed tick.
     pub tick: u64,
     /// `live`, `paused` or `read-only`.

@@ -4,16 +4,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Resident memory in MiB of all processes of the local cluster `name`: the control plane, the node's and
-/// all in its pods. A page shared by several processes counts for each.
+/// Resident memory in MiB of all processes of the local cluster `name`: the control plane, the node's and all in its
+/// pods. A page that several processes share counts once, in parts (PSS).
 pub fn resident_mb(name: &str) -> f64 {
     let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
-    let resident = processes.map(|entry| entry.path()).filter(|folder| belongs(name, folder)).map(|folder| {
-        let status = read(&folder, "status");
-        let kb = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok());
-        kb.unwrap_or(0.0) / 1024.0
-    });
-    resident.sum()
+    let ours = processes.map(|entry| entry.path()).filter(|folder| belongs(name, folder));
+    ours.map(|folder| proportional_kb(&read(&folder, "smaps_rollup")) / 1024.0).sum()
+}
+
+fn proportional_kb(rollup: &str) -> f64 {
+    let kb = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    kb.unwrap_or(0.0)
 }
 
 /// Processor seconds all pods of the local cluster `name` have taken so far; none where the machine's cgroups do
@@ -42,4 +43,15 @@ fn belongs(name: &str, process: &Path) -> bool {
 
 fn read(process: &Path, file: &str) -> String {
     fs::read_to_string(process.join(file)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_pages_count_in_parts() {
+        let rollup = "5-7 ---p 0 0:0 0 [rollup]\nRss:   4096 kB\nPss:   1024 kB\nPss_Dirty: 1 kB\n";
+        assert_eq!(proportional_kb(rollup), 1024.0);
+    }
 }

@@ -38,19 +38,19 @@ impl Views {
 /// Reads chunks, entities and info in turn until told to stop, never faster than one read in `pause`.
 pub async fn view(api: Api, number: usize, pause: Duration, stop: CancellationToken) -> Views {
     let mut views = Views::default();
-    let size = loop {
+    let radius = loop {
         match api.info().await {
-            Ok(info) => break info.size,
+            Ok(info) => break info.radius,
             Err(error) => views.failed(error.to_string()),
         }
         if stop.is_cancelled() {
             return views;
         }
     };
-    let side = usize::try_from(2 * size + 1).unwrap_or(1);
+    let side = usize::try_from(2 * radius + 1).unwrap_or(1);
     let mut next = number * 37;
     while !stop.is_cancelled() {
-        let at: Vec<(i32, i32)> = (next..next + 16).map(|i| place(i, side, size)).collect();
+        let at: Vec<(i32, i32)> = (next..next + 16).map(|i| place(i, side, radius)).collect();
         next += 16;
         let begun = Instant::now();
         let seen = look(&api, &at).await;
@@ -66,8 +66,8 @@ pub async fn view(api: Api, number: usize, pause: Duration, stop: CancellationTo
     views
 }
 
-fn place(i: usize, side: usize, size: i32) -> (i32, i32) {
-    let along = |n: usize| i32::try_from(n % side).unwrap_or(0) - size;
+fn place(i: usize, side: usize, radius: i32) -> (i32, i32) {
+    let along = |n: usize| i32::try_from(n % side).unwrap_or(0) - radius;
     (along(i), along(i / side))
 }
 

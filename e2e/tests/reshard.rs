@@ -1,4 +1,5 @@
 //! Re-sharding a live world, 2 -> 3 -> 2, with 20 players and 4 viewers in it.
+#![allow(clippy::print_stdout, reason = "figures")]
 
 use std::error::Error;
 use std::time::Duration;

@@ -1,4 +1,5 @@
 //! Re-sharding while what drives it is killed: a migrator pod and the operator, during the copy.
+#![allow(clippy::print_stdout, reason = "figures")]
 
 use std::error::Error;
 use std::time::{Duration, Instant};

@@ -83,8 +83,6 @@ fn rights(service: Service, group: GroupId) -> Rights {
         (GroupId::Auth, Service::Auth) => {
             Rights { keys: &["~u:*", "~t:*", "~worlds", "~world:*"], commands: ACCOUNTS }
         }
-        // Worldgen lists the world it made.
-        (GroupId::Auth, Service::Worldgen) => Rights { keys: &["~worlds", "~world:*"], commands: ACCOUNTS },
         (GroupId::Auth, _) => NONE,
     }
 }

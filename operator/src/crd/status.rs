@@ -199,6 +199,9 @@ pub struct Rebalance {
     /// When it was planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
+    /// The last tick committed before the topology flipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_tick: Option<u64>,
     /// When the topology flipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turned_at: Option<Time>,

@@ -135,6 +135,7 @@ pub fn next(spec: &Spec, seen: &Observed<'_>) -> Step {
     if before_flip && flipped {
         return Step::Adopt(Rebalance {
             phase: Phase::Retaining,
+            held_tick: seen.held.filter(|held| held.version == now.to.version).map(|held| held.tick),
             turned_at: Some(Time(seen.now)),
             keys: now.total_keys.max(now.keys),
             percent: 100,

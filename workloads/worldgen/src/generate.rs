@@ -93,7 +93,7 @@ async fn make(
 }
 
 /// Asks again while that may help: shards come up one by one.
-pub(crate) async fn insist<T, F>(what: &str, mut ask: impl FnMut() -> F) -> Result<T, RdbError>
+async fn insist<T, F>(what: &str, mut ask: impl FnMut() -> F) -> Result<T, RdbError>
 where
     F: Future<Output = Result<T, RdbError>>,
 {

@@ -1,5 +1,4 @@
-//! Worldgen: makes the first chunks of a world and enters it into the list of worlds. A job: it ends when that is so,
-//! and may be run again at any time.
+//! Worldgen: makes the first chunks of a world. A job: it ends when they are there, and may be run again at any time.
 
 mod generate;
 
@@ -10,7 +9,6 @@ use fortia_common::boot::Boot;
 use fortia_common::server::Server;
 use fortia_log::Log;
 use fortia_rdb::RdbError;
-use fortia_rdb::accounts::{Accounts, ListedWorld};
 use fortia_rdb::control::ControlDb;
 use fortia_rdb::world::World;
 use fortia_rest::{Admin, Readiness, Registry};
@@ -53,7 +51,7 @@ pub enum WorldgenError {
     Admin(io::Error),
 }
 
-/// Makes the configured world and registers it. Returns when both are done; doing it again changes nothing.
+/// Makes the configured world. Doing it again changes nothing.
 ///
 /// # Errors
 /// When another world is there, a server refuses for good, or it is told to stop before the end.
@@ -92,10 +90,5 @@ async fn work(boot: Boot, log: &Log, done: &Gauge) -> Result<(), WorldgenError> 
 async fn make(boot: &Boot, server: &Server, done: &Gauge) -> Result<(), WorldgenError> {
     let config = server.config().borrow().clone();
     let world = World::connect(boot, server.topology());
-    generate::world(&world, &config.world, done).await?;
-    let accounts = Accounts::connect(boot, server.topology());
-    let listed = ListedWorld { name: config.world.name, address: config.game_address, open: true };
-    generate::insist("the list of worlds", || accounts.put_world(&listed)).await?;
-    tracing::info!(world = listed.name, address = listed.address, "the world is in the list");
-    Ok(())
+    generate::world(&world, &config.world, done).await
 }

@@ -3,13 +3,11 @@
 use crate::cluster::{Cluster, RADIUS, SEED, config};
 use fortia_common::boot::Service;
 use fortia_proto::world::v1::{self as world, Action, Command, Mine, Order, Spawn, action, order};
-use fortia_rdb::accounts::Accounts;
 use fortia_testredis::TestServer;
 use fortia_vec::{BlockPos, regions_of};
 use fortia_world::block::Block;
 use fortia_world::chunk::Column;
 use fortia_world::start;
-use tokio::sync::watch;
 
 fn pos(at: BlockPos) -> world::BlockPos {
     world::BlockPos { x: at.x, y: at.y, z: at.z }
@@ -152,14 +150,6 @@ async fn worldgen_may_be_repeated_but_refuses_another_world() {
     assert!(before.iter().all(Option::is_some));
     cluster.worldgen().await.expect("again");
     assert_eq!(cluster.chunks().await, before);
-    let (_, topology) = watch::channel(cluster.plane.topology().await);
-    let accounts = Accounts::connect(&cluster.plane.boot(Service::Auth), topology);
-    let worlds = accounts.worlds().await.expect("the list of worlds");
-    assert_eq!(worlds.len(), 1);
-    assert_eq!(
-        (worlds[0].name.as_str(), worlds[0].address.as_str(), worlds[0].open),
-        ("test", "game.test:80", true)
-    );
 
     cluster.plane.set_config(&config(SEED + 1)).await;
     let refused = cluster.worldgen().await.expect_err("another seed");
