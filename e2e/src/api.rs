@@ -235,11 +235,16 @@ impl Api {
     }
 
     fn area(&self, path: &str, at: &[(i32, i32)]) -> RequestBuilder {
-        let list = |of: fn(&(i32, i32)) -> i32| at.iter().map(|c| of(c).to_string()).collect::<Vec<_>>().join(",");
+        let list =
+            |of: fn(&(i32, i32)) -> i32| at.iter().map(|c| of(c).to_string()).collect::<Vec<_>>().join(",");
         self.game(Method::GET, path).query(&[("x", list(|c| c.0)), ("y", list(|c| c.1))])
     }
 
-    async fn json<T: for<'de> Deserialize<'de>>(&self, request: RequestBuilder, route: &str) -> Result<T, ApiError> {
+    async fn json<T: for<'de> Deserialize<'de>>(
+        &self,
+        request: RequestBuilder,
+        route: &str,
+    ) -> Result<T, ApiError> {
         let answer = self.send(request, route).await?;
         answer.json().await.map_err(|source| ApiError::Transport { route: route.into(), source })
     }

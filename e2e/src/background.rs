@@ -86,14 +86,18 @@ pub async fn stop(state: &Path) -> Result<(), BackgroundError> {
 /// When it cannot be removed.
 pub fn forget(folder: &Path) -> Result<(), BackgroundError> {
     match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BackgroundError::Keep(folder.into(), error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(BackgroundError::Keep(folder.into(), error))
+        }
         _ => Ok(()),
     }
 }
 
 fn remove(state: &Path) -> Result<(), BackgroundError> {
     match fs::remove_file(state) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BackgroundError::Keep(state.into(), error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(BackgroundError::Keep(state.into(), error))
+        }
         _ => Ok(()),
     }
 }

@@ -79,7 +79,11 @@ impl Checker {
             let name = format!("shard-{index}");
             let pod = primary(&object, &name).ok_or(missing("primary of a shard"))?;
             let forward = fortia.cluster.forward(&fortia.pod_address(&pod, 6379).await?).await?;
-            groups.push(Group { name, primary: format!("127.0.0.1:{}", forward.port()), replicas: Vec::new() });
+            groups.push(Group {
+                name,
+                primary: format!("127.0.0.1:{}", forward.port()),
+                replicas: Vec::new(),
+            });
             forwards.push(forward);
         }
         let uid = object["metadata"]["uid"].as_str().ok_or(missing("uid"))?;
@@ -135,7 +139,12 @@ impl Checker {
         }
     }
 
-    async fn keys(&self, migration: &Migration, shard: u32, version: u64) -> Result<Vec<KeyText>, CheckError> {
+    async fn keys(
+        &self,
+        migration: &Migration,
+        shard: u32,
+        version: u64,
+    ) -> Result<Vec<KeyText>, CheckError> {
         let (mut keys, mut cursor) = (Vec::new(), 0);
         loop {
             let step = migration.scan(shard, version, cursor).await?;
@@ -182,7 +191,11 @@ impl Checker {
 }
 
 /// A key that did not exist yet at the tick does not count.
-fn add_slots<B: AsRef<[u8]>>(all: &mut BTreeMap<String, Content>, names: Vec<String>, values: Vec<Option<B>>) {
+fn add_slots<B: AsRef<[u8]>>(
+    all: &mut BTreeMap<String, Content>,
+    names: Vec<String>,
+    values: Vec<Option<B>>,
+) {
     let present = names.into_iter().zip(values);
     all.extend(present.filter_map(|(name, value)| Some((name, Content::Slot(value?.as_ref().to_vec())))));
 }

@@ -191,7 +191,12 @@ impl Cluster {
         let mut command = match (&self.source, target) {
             (Source::Local(name), Target::Service { namespace, name: service, port: inside }) => {
                 let mut command = Command::new(&self.program);
-                command.args(["forward", "--name", name, &format!("{port}:svc/{namespace}/{service}:{inside}")]);
+                command.args([
+                    "forward",
+                    "--name",
+                    name,
+                    &format!("{port}:svc/{namespace}/{service}:{inside}"),
+                ]);
                 command
             }
             (Source::Local(name), Target::Address(address)) => {
@@ -201,7 +206,13 @@ impl Cluster {
             }
             (Source::Current, Target::Service { namespace, name, port: inside }) => {
                 let mut command = self.tool("kubectl");
-                command.args(["port-forward", "-n", namespace, &format!("svc/{name}"), &format!("{port}:{inside}")]);
+                command.args([
+                    "port-forward",
+                    "-n",
+                    namespace,
+                    &format!("svc/{name}"),
+                    &format!("{port}:{inside}"),
+                ]);
                 command
             }
             (Source::Current, Target::Address(address)) => {

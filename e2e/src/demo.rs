@@ -156,7 +156,16 @@ async fn start_players(auth: &str, game: &str) -> Result<(), DemoError> {
 
 async fn remove_from(cluster: &Cluster) -> Result<(), DemoError> {
     cluster.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s"]).await?;
-    cluster.helm(&["uninstall", "fortia-operator", "--namespace", fortia::SYSTEM, "--ignore-not-found", "--wait"]).await?;
+    cluster
+        .helm(&[
+            "uninstall",
+            "fortia-operator",
+            "--namespace",
+            fortia::SYSTEM,
+            "--ignore-not-found",
+            "--wait",
+        ])
+        .await?;
     cluster.kubectl(&["delete", "crd", "fortiaclusters.fortia.dev", "--ignore-not-found"]).await?;
     cluster.kubectl(&["delete", "namespace", fortia::SYSTEM, "--ignore-not-found"]).await?;
     Ok(())

@@ -47,8 +47,18 @@ pub async fn install_operator(cluster: &Cluster) -> Result<(), FortiaError> {
     let (chart, values) = (chart.to_string_lossy(), values.to_string_lossy());
     cluster
         .helm(&[
-            "upgrade", "--install", "fortia-operator", &chart, "--namespace", SYSTEM, "--create-namespace",
-            "--values", &values, "--wait", "--timeout", "120s",
+            "upgrade",
+            "--install",
+            "fortia-operator",
+            &chart,
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+            "--values",
+            &values,
+            "--wait",
+            "--timeout",
+            "120s",
         ])
         .await?;
     Ok(())
@@ -115,7 +125,9 @@ impl Fortia {
     /// When the change is refused.
     pub async fn scale(&self, shards: u32) -> Result<(), FortiaError> {
         let replicas = format!("--replicas={shards}");
-        self.cluster.kubectl(&["scale", "-n", &self.namespace, "fortiacluster", &self.name, &replicas]).await?;
+        self.cluster
+            .kubectl(&["scale", "-n", &self.namespace, "fortiacluster", &self.name, &replicas])
+            .await?;
         Ok(())
     }
 
@@ -161,8 +173,7 @@ impl Fortia {
     /// # Errors
     /// When a forward does not come up.
     pub async fn gateway(&self) -> Result<Gateway, FortiaError> {
-        let (auth, game) =
-            tokio::try_join!(self.forward("auth", 80), self.forward("game", 80))?;
+        let (auth, game) = tokio::try_join!(self.forward("auth", 80), self.forward("game", 80))?;
         Ok(Gateway { auth, game })
     }
 
@@ -194,10 +205,8 @@ impl Fortia {
     /// # Errors
     /// When they cannot be listed.
     pub async fn pods(&self, component: &str) -> Result<Vec<String>, FortiaError> {
-        let selector = format!(
-            "app.kubernetes.io/instance={},app.kubernetes.io/component={component}",
-            self.name
-        );
+        let selector =
+            format!("app.kubernetes.io/instance={},app.kubernetes.io/component={component}", self.name);
         let list = self.cluster.get(&["-n", &self.namespace, "pods", "-l", &selector]).await?;
         let names = list["items"].as_array().into_iter().flatten();
         Ok(names.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
@@ -216,7 +225,8 @@ impl Fortia {
 /// Whether the condition Ready is true and was judged for the current generation.
 pub fn is_ready(object: &Value) -> bool {
     condition(object, "Ready").is_some_and(|ready| {
-        ready["status"] == "True" && object["status"]["observedGeneration"] == object["metadata"]["generation"]
+        ready["status"] == "True"
+            && object["status"]["observedGeneration"] == object["metadata"]["generation"]
     })
 }
 

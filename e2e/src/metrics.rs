@@ -10,7 +10,8 @@ pub async fn of_pod(fortia: &Fortia, pod: &str, metric: &str) -> Result<f64, For
     let forward = fortia.cluster.forward(&fortia.pod_address(pod, 9000).await?).await?;
     let page = async { reqwest::get(format!("{}/metrics", forward.url())).await?.text().await };
     let page = page.await.map_err(|error| FortiaError::Metrics(pod.into(), error.to_string()))?;
-    sum(&page, metric).ok_or_else(|| FortiaError::Metrics(pod.into(), format!("{metric} is not among\n{page}")))
+    sum(&page, metric)
+        .ok_or_else(|| FortiaError::Metrics(pod.into(), format!("{metric} is not among\n{page}")))
 }
 
 fn sum(page: &str, metric: &str) -> Option<f64> {

@@ -53,6 +53,8 @@ pub struct Player {
     api: Api,
     name: String,
     at: Place,
+    /// Radius of the world, in chunks.
+    radius: i32,
     dice: StdRng,
 }
 
@@ -71,7 +73,8 @@ impl Player {
         let joined = api.join().await?;
         api.enter().await?;
         let at = serde_json::from_value(joined["start"].clone()).unwrap_or(Place { x: 0, y: 0, z: 0 });
-        Ok(Player { api, name: name.into(), at, dice: StdRng::seed_from_u64(seed) })
+        let radius = api.info().await?.radius;
+        Ok(Player { api, name: name.into(), at, radius, dice: StdRng::seed_from_u64(seed) })
     }
 
     /// The player's session.
@@ -120,20 +123,26 @@ impl Player {
         if unit.order["kind"] != "hold" {
             return None;
         }
-        let Place { x, y, z } = unit.at;
         match self.dice.random_range(0..4) {
             0 => {
                 let looked = self.api.chunks(&[unit.at.chunk()]).await;
                 let wood = find_wood(&deeds.count(looked)?)?;
                 Some(json!({"kind": "chop", "at": place(wood)}))
             }
-            1 => Some(json!({"kind": "mine", "at": place(Place { x: x + 1, y, z: z - 1 })})),
-            2 => Some(json!({"kind": "build", "at": place(Place { x, y: y + 1, z }), "block": "planks"})),
+            1 => Some(json!({"kind": "mine", "at": self.near(unit, 1, 0, -1)})),
+            2 => Some(json!({"kind": "build", "at": self.near(unit, 0, 1, 0), "block": "planks"})),
             _ => {
                 let (dx, dy) = (self.dice.random_range(-8..=8), self.dice.random_range(-8..=8));
-                Some(json!({"kind": "move", "to": place(Place { x: x + dx, y: y + dy, z })}))
+                Some(json!({"kind": "move", "to": self.near(unit, dx, dy, 0)}))
             }
         }
+    }
+
+    /// A place this far from a unit, or as far as the world goes.
+    fn near(&self, unit: &Unit, dx: i32, dy: i32, dz: i32) -> Value {
+        let inside = |along: i32| along.clamp(-16 * self.radius, 16 * self.radius + 15);
+        let Place { x, y, z } = unit.at;
+        place(Place { x: inside(x + dx), y: inside(y + dy), z: (z + dz).max(0) })
     }
 }
 

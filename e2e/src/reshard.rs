@@ -48,9 +48,8 @@ pub async fn scale<F: Future<Output = Result<(), FortiaError>>>(
     let tick = object["status"]["rebalance"]["heldTick"].as_u64();
     let tick = tick.ok_or_else(|| CheckError::Status("rebalance.heldTick", object["status"].to_string()))?;
     let (old, new) = tokio::try_join!(checker.contents(before, tick), checker.contents(after, tick))?;
-    let object = fortia
-        .wait("a measured pause", PHASE, |o| note(&mut phases, o), |o| pause(o).is_some())
-        .await?;
+    let object =
+        fortia.wait("a measured pause", PHASE, |o| note(&mut phases, o), |o| pause(o).is_some()).await?;
     Ok(Seen {
         layouts: (before, after),
         keys: old.len(),
@@ -66,7 +65,12 @@ pub async fn scale<F: Future<Output = Result<(), FortiaError>>>(
 /// When it does not end.
 pub async fn collected(fortia: &Fortia, old: Layout) -> Result<u64, CheckError> {
     let object = fortia
-        .wait("collected", PHASE, |_| {}, |o| o["status"]["rebalance"]["phase"].is_null() && crate::fortia::is_ready(o))
+        .wait(
+            "collected",
+            PHASE,
+            |_| {},
+            |o| o["status"]["rebalance"]["phase"].is_null() && crate::fortia::is_ready(o),
+        )
         .await?;
     let shards = serving(&object)?.shards.min(old.shards);
     Checker::connect(fortia, shards).await?.count(Layout { shards, ..old }).await

@@ -50,5 +50,8 @@ pub async fn own_world(name: &str, spec: &str) -> Result<Fortia, FortiaError> {
 pub async fn remove(cluster: &Cluster, namespace: &str) -> Result<(), ClusterError> {
     let all = ["delete", "fortiacluster", "--all", "-n", namespace, "--ignore-not-found", "--timeout=120s"];
     cluster.kubectl(&all).await?;
-    cluster.kubectl(&["delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s"]).await.map(drop)
+    cluster
+        .kubectl(&["delete", "namespace", namespace, "--ignore-not-found", "--timeout=120s"])
+        .await
+        .map(drop)
 }

@@ -13,7 +13,9 @@ pub fn resident_mb(name: &str) -> f64 {
 }
 
 fn proportional_kb(rollup: &str) -> f64 {
-    let kb = rollup.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    let kb = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:")?.trim().strip_suffix("kB")?.trim().parse().ok());
     kb.unwrap_or(0.0)
 }
 

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use fortia_e2e::cluster::Cluster;
 use fortia_e2e::shared;
 
-const KINDS: &str = "statefulset,deployment,job,pod,service,secret,configmap,poddisruptionbudget,fortiacluster";
+const KINDS: &str =
+    "statefulset,deployment,job,pod,service,secret,configmap,poddisruptionbudget,fortiacluster";
 
 #[tokio::test]
 async fn deleting_a_cluster_leaves_its_volumes_and_nothing_else() -> Result<(), Box<dyn Error>> {
-    let world = shared::own_world("kept", "{redisShards: 1, world: {radius: 2}, deletionPolicy: Retain}").await?;
+    let world =
+        shared::own_world("kept", "{redisShards: 1, world: {radius: 2}, deletionPolicy: Retain}").await?;
     let volumes = count(&world.cluster, "kept", "pvc").await?;
     assert!(volumes >= 6, "{volumes} volumes");
     delete(&world.cluster, "kept").await?;
@@ -21,7 +23,8 @@ async fn deleting_a_cluster_leaves_its_volumes_and_nothing_else() -> Result<(), 
 
 #[tokio::test]
 async fn deleting_with_the_policy_delete_leaves_not_even_volumes() -> Result<(), Box<dyn Error>> {
-    let world = shared::own_world("gone", "{redisShards: 1, world: {radius: 2}, deletionPolicy: Delete}").await?;
+    let world =
+        shared::own_world("gone", "{redisShards: 1, world: {radius: 2}, deletionPolicy: Delete}").await?;
     delete(&world.cluster, "gone").await?;
     nothing_left(&world.cluster, "gone", "pvc").await?;
     shared::remove(&world.cluster, "gone").await?;

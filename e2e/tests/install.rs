@@ -16,10 +16,17 @@ async fn an_applied_cluster_becomes_ready_and_says_so_everywhere() -> Result<(),
         let condition = fortia::condition(&object, kind).ok_or(format!("no condition {kind}"))?;
         assert_eq!(condition["status"], expected, "{kind}: {condition}");
     }
-    let scale = world.cluster.kubectl(&[
-        "get", "--raw",
-        &format!("/apis/fortia.dev/v1alpha1/namespaces/{}/fortiaclusters/{}/scale", world.namespace, world.name),
-    ]).await?;
+    let scale = world
+        .cluster
+        .kubectl(&[
+            "get",
+            "--raw",
+            &format!(
+                "/apis/fortia.dev/v1alpha1/namespaces/{}/fortiaclusters/{}/scale",
+                world.namespace, world.name
+            ),
+        ])
+        .await?;
     let scale: serde_json::Value = serde_json::from_str(&scale)?;
     assert_eq!(scale["spec"]["replicas"], 2);
     assert_eq!(scale["status"]["replicas"], 2);

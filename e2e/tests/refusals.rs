@@ -30,7 +30,8 @@ async fn a_bad_cluster_is_refused_and_the_field_named() -> Result<(), Box<dyn Er
 async fn the_identity_of_a_world_cannot_be_changed() -> Result<(), Box<dyn Error>> {
     let world = shared::world().await?;
     for patch in ["{\"spec\":{\"world\":{\"seed\":7}}}", "{\"spec\":{\"world\":{\"name\":\"asgard\"}}}"] {
-        let arguments = ["patch", "-n", &world.namespace, "fortiacluster", &world.name, "--type=merge", "-p", patch];
+        let arguments =
+            ["patch", "-n", &world.namespace, "fortiacluster", &world.name, "--type=merge", "-p", patch];
         let refused = world.cluster.kubectl(&arguments).await.expect_err(patch).to_string();
         assert!(refused.contains("cannot be changed"), "{patch}: {refused}");
     }

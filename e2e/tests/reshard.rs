@@ -9,10 +9,12 @@ use fortia_e2e::crowd::{Players, Viewers};
 use fortia_e2e::{reshard, shared};
 
 /// Two ticks after the flip the first values of the held tick are overwritten: a long period leaves time to compare.
-const SPEC: &str = "{redisShards: 2, world: {radius: 8, tickPeriod: 3s}, rebalancing: {retainPreviousVersion: 5s}}";
+const SPEC: &str =
+    "{redisShards: 2, world: {radius: 8, tickPeriod: 3s}, rebalancing: {retainPreviousVersion: 5s}}";
 
 #[tokio::test]
-async fn a_live_world_goes_from_two_shards_to_three_and_back_and_nothing_is_lost() -> Result<(), Box<dyn Error>> {
+async fn a_live_world_goes_from_two_shards_to_three_and_back_and_nothing_is_lost()
+-> Result<(), Box<dyn Error>> {
     let world = shared::own_world("reshard", SPEC).await?;
     let gateway = world.gateway().await?;
     let api = Api::new(&gateway.auth.url(), &gateway.game.url());

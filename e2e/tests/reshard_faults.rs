@@ -9,7 +9,8 @@ use fortia_e2e::crowd::Viewers;
 use fortia_e2e::fortia::{Fortia, FortiaError, SYSTEM};
 use fortia_e2e::{reshard, shared};
 
-const SPEC: &str = "{redisShards: 2, world: {radius: 6, tickPeriod: 3s}, rebalancing: {retainPreviousVersion: 5s}}";
+const SPEC: &str =
+    "{redisShards: 2, world: {radius: 6, tickPeriod: 3s}, rebalancing: {retainPreviousVersion: 5s}}";
 
 #[tokio::test]
 async fn a_killed_migrator_and_a_killed_operator_change_nothing() -> Result<(), Box<dyn Error>> {
@@ -36,7 +37,10 @@ async fn kill_both(world: &Fortia) -> Result<(), FortiaError> {
     let begun = Instant::now();
     loop {
         if let Some(pod) = world.pods("migrator").await?.first() {
-            world.cluster.kubectl(&["delete", "pod", "-n", &world.namespace, pod, "--grace-period=0", "--force"]).await?;
+            world
+                .cluster
+                .kubectl(&["delete", "pod", "-n", &world.namespace, pod, "--grace-period=0", "--force"])
+                .await?;
             break;
         }
         if begun.elapsed() > Duration::from_secs(60) {
@@ -44,7 +48,16 @@ async fn kill_both(world: &Fortia) -> Result<(), FortiaError> {
             return Err(FortiaError::Late { what: "a migrator pod".into(), seconds: 60, status });
         }
     }
-    let operator = ["delete", "pod", "-n", SYSTEM, "-l", "app.kubernetes.io/name=fortia-operator", "--grace-period=0", "--force"];
+    let operator = [
+        "delete",
+        "pod",
+        "-n",
+        SYSTEM,
+        "-l",
+        "app.kubernetes.io/name=fortia-operator",
+        "--grace-period=0",
+        "--force",
+    ];
     world.cluster.kubectl(&operator).await.map(drop)?;
     Ok(())
 }

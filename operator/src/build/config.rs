@@ -18,6 +18,7 @@ fn text(max_memory: u64) -> String {
          replicaof 127.0.0.1 1\n\
          replica-serve-stale-data yes\n\
          repl-diskless-load disabled\n\
+         repl-diskless-sync-delay 0\n\
          port 6379\n\
          bind * -::*\n\
          protected-mode no\n\

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::names::{GroupId, KIND, REDIS_PORT};
 use super::pod::{container_security, place, pod_security, spread};
+use super::secrets::PROBE;
 use super::{Kind, Object};
 use crate::controller::validate::Plan;
 use crate::crd::spec::{Engine, Storage};
@@ -73,7 +74,7 @@ fn pod(plan: &Plan, group: GroupId) -> Value {
             // Ready means: it has read its disk and answers. Whether it is admitted is another matter; to wait for
             // that would deadlock the first start.
             "readinessProbe": {
-                "exec": { "command": [cli, "-e", "ping"] }, "periodSeconds": 5, "timeoutSeconds": 5 },
+                "exec": { "command": [cli, "-e", "--no-auth-warning", "--user", PROBE, "--pass", PROBE, "ping"] }, "periodSeconds": 5, "timeoutSeconds": 5 },
             "livenessProbe": {
                 "tcpSocket": { "port": "redis" }, "initialDelaySeconds": 20, "periodSeconds": 10, "failureThreshold": 6 },
             "volumeMounts": [
@@ -115,7 +116,7 @@ mod tests {
     #[test]
     fn a_cold_start_does_not_wait_for_admission() {
         let pod = pod(&example("redisShards: 1"), GroupId::Control);
-        assert_eq!(pod["containers"][0]["readinessProbe"]["exec"]["command"][2], "ping");
+        assert_eq!(pod["containers"][0]["readinessProbe"]["exec"]["command"][7], "ping");
         let set = stateful_set(&example("redisShards: 1"), GroupId::Control);
         assert_eq!(set.body["spec"]["podManagementPolicy"], "Parallel");
     }

@@ -10,6 +10,8 @@ use super::names::GroupId;
 use super::{Kind, Object, acl};
 use crate::controller::validate::Plan;
 
+/// The user of probes: without a password, and with no right but to ask whether the server answers.
+pub(super) const PROBE: &str = "probe";
 /// The user replicas follow their primary as.
 pub const REPLICA: &str = "replica";
 
@@ -80,8 +82,10 @@ pub fn passwords(plan: &Plan, passwords: &Passwords) -> Object {
 pub(super) fn acl(plan: &Plan, passwords: &Passwords) -> Object {
     let file = |group: GroupId| {
         let mut lines = vec![
-            // Probes ask without a name; they may ask for nothing else.
-            "user default on nopass resetkeys resetchannels -@all +ping".to_owned(),
+            // Nobody can be the default user, but it must have all rights: a server that reads its append-only
+            // file executes the transactions in it as this user, and drops those it has no rights for.
+            "user default off resetpass ~* &* +@all".to_owned(),
+            format!("user {PROBE} on nopass resetkeys resetchannels -@all +ping"),
             format!("user operator on #{} ~* &* +@all", sha256(passwords.of("operator"))),
             format!(
                 "user {REPLICA} on #{} resetkeys resetchannels -@all +psync +replconf +ping",
@@ -127,11 +131,15 @@ mod tests {
         assert!(Passwords::parse(&data) == Err("game".into()));
     }
 
+    fn is_unreachable_or_operator(line: &str) -> bool {
+        line.starts_with("user operator ") || line.starts_with("user default off resetpass ")
+    }
+
     #[test]
     fn nobody_but_the_operator_can_write_to_a_fenced_server() {
         let object = acl(&example("redisShards: 1"), &Passwords::generate().expect("random"));
         for (file, text) in object.body["stringData"].as_object().expect("files") {
-            for line in text.as_str().expect("text").lines().filter(|l| !l.starts_with("user operator ")) {
+            for line in text.as_str().expect("text").lines().filter(|l| !is_unreachable_or_operator(l)) {
                 let writable =
                     line.split(' ').any(|rule| rule.starts_with('~') || rule == "+@all" || rule == "+@write");
                 assert!(!writable, "{file}: {line}");

@@ -11,7 +11,7 @@ use super::observe::{Observed, control_primary};
 use super::reconcile::Error;
 use super::validate::Plan;
 use super::{Context, apply, records};
-use crate::build::names::{GROUP, GroupId, INSTANCE, ROLE};
+use crate::build::names::{GROUP, GroupId, INSTANCE, REDIS_PORT, ROLE};
 use crate::build::secrets::Passwords;
 use crate::build::{Kind, jobs};
 use crate::crd::status::{FortiaClusterStatus, GroupState};
@@ -74,7 +74,7 @@ async fn act_on_group(
             let Some(primary) = status.groups.iter().find(|g| g.name == name) else { return Ok(()) };
             let host = plan.names.host(group, &primary.primary);
             for target in pods.iter().filter_map(|pod| seen.targets.get(pod)) {
-                context.redis.attach(target, passwords, &host).await?;
+                context.redis.attach(target, passwords, (&host, REDIS_PORT)).await?;
                 tracing::info!(cluster = plan.names.cluster, %group, pod = target.pod, "replica attached");
             }
         }

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use super::records::{self, Records};
 use super::validate::Plan;
 use super::{Context, decide};
-use crate::build::names::{GROUP, GroupId, INSTANCE};
+use crate::build::names::{GROUP, GroupId, INSTANCE, REDIS_PORT};
 use crate::build::secrets::Passwords;
 use crate::controller::reconcile::Error;
 use crate::crd::status::{FortiaClusterStatus, GroupState};
@@ -121,7 +121,7 @@ fn target(pod: &Pod) -> Option<Target> {
     let status = pod.status.as_ref()?;
     let running = status.phase.as_deref() == Some("Running");
     let ip = status.pod_ip.clone().filter(|ip| running && !ip.is_empty())?;
-    Some(Target { pod: pod.name_any(), uid: pod.uid()?, ip })
+    Some(Target { pod: pod.name_any(), uid: pod.uid()?, ip, port: REDIS_PORT })
 }
 
 async fn nodes(

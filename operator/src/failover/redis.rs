@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::state::{Guard, Role, Seen};
 use crate::build::acl;
-use crate::build::names::{GroupId, REDIS_PORT};
+use crate::build::names::GroupId;
 use crate::build::secrets::{Passwords, REPLICA};
 
 const CONNECT: Duration = Duration::from_secs(1);
@@ -39,6 +39,8 @@ pub struct Target {
     pub uid: String,
     /// Its address.
     pub ip: String,
+    /// Port of its Redis server.
+    pub port: u16,
 }
 
 /// What a guard is set to at first admission.
@@ -76,7 +78,7 @@ impl Redis {
         let user = Service::Operator.as_str();
         let settings = RedisConnectionInfo::default().set_username(user).set_password(passwords.of(user));
         let open = async {
-            let info = ConnectionAddr::Tcp(target.ip.clone(), REDIS_PORT).into_connection_info()?;
+            let info = ConnectionAddr::Tcp(target.ip.clone(), target.port).into_connection_info()?;
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(CONNECT))
                 .set_response_timeout(Some(ANSWER));
@@ -181,7 +183,7 @@ impl Redis {
         pipe.query_async::<()>(&mut open).await.map_err(failed(target, "ACL SETUSER"))
     }
 
-    /// Lets a server follow the primary at `host`.
+    /// Lets a server follow the primary at this address.
     ///
     /// # Errors
     /// When a command is refused.
@@ -189,11 +191,11 @@ impl Redis {
         &self,
         target: &Target,
         passwords: &Passwords,
-        host: &str,
+        (host, port): (&str, u16),
     ) -> Result<(), RedisFailed> {
         let mut open = self.connect(target, passwords).await?;
         set_follower(&mut open, target, passwords).await?;
-        tell(&mut open, target, "REPLICAOF", &["REPLICAOF", host, &REDIS_PORT.to_string()]).await
+        tell(&mut open, target, "REPLICAOF", &["REPLICAOF", host, &port.to_string()]).await
     }
 
     /// Counts world keys of any version by a scan of the whole server.
@@ -241,7 +243,7 @@ async fn tell(
 }
 
 fn failed(target: &Target, doing: &'static str) -> impl FnOnce(RedisError) -> RedisFailed {
-    let (pod, address) = (target.pod.clone(), format!("{}:{REDIS_PORT}", target.ip));
+    let (pod, address) = (target.pod.clone(), format!("{}:{}", target.ip, target.port));
     move |source| RedisFailed { pod, address, doing, source }
 }
 

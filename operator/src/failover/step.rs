@@ -5,6 +5,9 @@ use super::state::{Guard, Node, Role, Seen};
 use crate::build::names::{GroupId, Names};
 use crate::crd::status;
 
+/// So many keys more or less are what expires and what was written a moment ago.
+const FEW_KEYS: u64 = 50;
+
 /// The next step for a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -190,10 +193,15 @@ fn is_ours(guard: &Guard, uid: &str, group: GroupId) -> bool {
     guard.uid == uid && guard.group == group.to_string() && guard.index == group.index()
 }
 
+/// Whether `other` has data that a primary which came back lacks: by the guard, or by far more keys.
 fn is_ahead(other: &Node, primary: &Seen) -> bool {
-    let Some(guard) = other.seen.as_ref().and_then(|seen| seen.guard.as_ref()) else { return false };
-    // A live primary's replica is read a moment after it: only a primary that came back can be behind.
-    primary.role != Role::Primary && primary.guard.as_ref().is_some_and(|own| guard.watermark > own.watermark)
+    // A live primary's replica is read a moment after it and may look newer.
+    let (Some(seen), false) = (&other.seen, primary.role == Role::Primary) else { return false };
+    let newer = match (&seen.guard, &primary.guard) {
+        (Some(other), Some(own)) => other.watermark > own.watermark,
+        (other, _) => other.is_some(),
+    };
+    newer || seen.keys > primary.keys + (primary.keys / 10).max(FEW_KEYS)
 }
 
 fn degraded(reason: &'static str, message: String) -> Step {
@@ -292,6 +300,15 @@ mod tests {
     fn a_primary_that_restarted_behind_its_replica_is_not_admitted() {
         let nodes =
             [node(0, seen(Role::Fenced, 5, Some(guard(1)))), node(1, seen(Role::Fenced, 5, Some(guard(2))))];
+        assert_eq!(reason(decide(Some(&authority(GroupState::Admitted)), &nodes)), "DataBehind");
+    }
+
+    #[test]
+    fn a_primary_that_restarted_with_far_fewer_keys_than_its_replica_is_not_admitted() {
+        let nodes = [
+            node(0, seen(Role::Fenced, 5, Some(guard(1)))),
+            node(1, seen(Role::Fenced, 500, Some(guard(1)))),
+        ];
         assert_eq!(reason(decide(Some(&authority(GroupState::Admitted)), &nodes)), "DataBehind");
     }
 

@@ -212,16 +212,22 @@ fn carrying(seen: &Observed<'_>, now: &Rebalance, wanted: bool) -> Step {
             _ => Step::Wait("the scheduler holds the tick".into()),
         },
         JobState::Going => Step::Wait("an earlier Job goes".into()),
-        JobState::Running => {
+        // A pod says that all is carried and verified before it ends: the tick is held, so no moment is lost.
+        JobState::Running if !all_done(now, seen.progress) => {
             let told = with_progress(now, seen.progress);
             if told == *now { Step::Wait("keys are carried".into()) } else { Step::Record(told) }
         }
-        JobState::Complete => {
+        JobState::Running | JobState::Complete => {
             let told = with_progress(now, seen.progress);
-            Step::Record(Rebalance { phase: Phase::Cutover, percent: 100, ..told })
+            Step::Record(Rebalance { phase: Phase::Cutover, percent: 100, message: None, ..told })
         }
         JobState::Failed(why) => abort(now, Some(format!("the migrate Job failed: {why}"))),
     }
+}
+
+/// Whether every source shard is carried and verified, by the word of its pod.
+fn all_done(now: &Rebalance, progress: &[Progress]) -> bool {
+    progress.len() == now.from.shards as usize && progress.iter().all(|p| p.done)
 }
 
 /// What the carrying pods have told, as one.

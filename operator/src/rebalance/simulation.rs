@@ -219,7 +219,8 @@ impl World {
                 let phase = WirePhase::Verifying;
                 let one = Progress { phase, total_keys: 10, keys: 10, bytes: 5, verified: 10, done: true };
                 self.progress = vec![one; r.from.shards as usize];
-                self.migrate = JobState::Complete;
+                // A Job is complete a while after its last pod has said that it is done.
+                self.migrate = if self.now % 2 == 0 { JobState::Complete } else { JobState::Running };
             }
         }
         if self.collect == JobState::Running {

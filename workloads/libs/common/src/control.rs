@@ -22,8 +22,11 @@ pub trait Control: Clone + Send + Sync + 'static {
     fn topology_changed(&self, wait: Duration) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Writes or renews the instance's record, which expires after `ttl`.
-    fn register(&self, instance: &Instance, ttl: Duration)
-    -> impl Future<Output = Result<(), Self::Error>> + Send;
+    fn register(
+        &self,
+        instance: &Instance,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
     /// Removes the instance's record.
     fn deregister(&self, instance: &Instance) -> impl Future<Output = Result<(), Self::Error>> + Send;

@@ -90,7 +90,8 @@ impl Server {
 
 async fn cancel_on_signal(stop: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         tracing::error!("signals cannot be handled; only a drain command ends this server in order");
         return;
     };
@@ -114,7 +115,9 @@ where
             Ok(Some(found)) => return found,
             Ok(None) if !told => tracing::info!(what, "waiting for the operator to write it"),
             Ok(None) => {}
-            Err(error) if !told => tracing::warn!(what, %error, "control database does not answer; trying again"),
+            Err(error) if !told => {
+                tracing::warn!(what, %error, "control database does not answer; trying again")
+            }
             Err(_) => {}
         }
         told = true;
@@ -216,7 +219,8 @@ async fn obey<C: Control>(
             if command.is_for(&boot) {
                 let error = carry_out(&command, &control, &config, &set_log_filter, &stop).await.err();
                 tracing::info!(command = command.id, action = ?command.action, ?error, "command carried out");
-                let ack = Ack { id: command.id, service: boot.service, instance: boot.instance.clone(), error };
+                let ack =
+                    Ack { id: command.id, service: boot.service, instance: boot.instance.clone(), error };
                 if let Err(error) = control.acknowledge(&ack).await {
                     tracing::warn!(command = ack.id, %error, "command cannot be acknowledged");
                 }
