@@ -310,3 +310,191 @@ fn follow_epoch(plan: &Plan, stored: Option<&Topology>, next: &mut FortiaCluster
         next.epoch += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::records::Records;
+    use crate::controller::validate::example;
+    use crate::crd::spec::Placement;
+    use crate::failover::state::{Guard, Node, Seen};
+    use k8s_openapi::jiff::Timestamp;
+    use std::collections::BTreeMap;
+
+    const TWO: Layout = Layout { version: 1, shards: 2, placement: Placement::Modulo };
+    const THREE: Layout = Layout { version: 2, shards: 3, placement: Placement::Modulo };
+
+    /// A running cluster of two shards and one server a group.
+    fn running() -> FortiaClusterStatus {
+        let group = |group: GroupId| Group {
+            name: group.to_string(),
+            primary: format!("midgard-{group}-0"),
+            run_id: Some(format!("run-{group}")),
+            state: GroupState::Admitted,
+            ..Group::default()
+        };
+        FortiaClusterStatus {
+            layout: Some(TWO),
+            epoch: 7,
+            world_ready: true,
+            groups: GroupId::all(2).into_iter().map(group).collect(),
+            ..FortiaClusterStatus::default()
+        }
+    }
+
+    fn carrying(phase: Phase) -> FortiaClusterStatus {
+        let rebalance =
+            Rebalance { phase, from: TWO, to: THREE, accepted: true, opened: true, ..Rebalance::default() };
+        FortiaClusterStatus { rebalance: Some(rebalance), ..running() }
+    }
+
+    /// What is seen of it when all is well; `stored`: the control database's topology.
+    fn seen(status: &FortiaClusterStatus, stored: Option<Topology>) -> Observed {
+        let node = |group: GroupId| Node {
+            pod: format!("midgard-{group}-0"),
+            uid: Some("pod".into()),
+            seen: Some(Seen {
+                run_id: format!("run-{group}"),
+                role: Role::Primary,
+                loading: false,
+                keys: 5,
+                used_memory: 1,
+                guard: Some(Guard {
+                    uid: "uid-1".into(),
+                    group: group.to_string(),
+                    index: group.index(),
+                    watermark: (1, 1, 1),
+                }),
+            }),
+        };
+        let rights = GroupId::all(4).into_iter().map(|g| (format!("run-{g}"), writable(status)));
+        Observed {
+            sets: BTreeMap::new(),
+            deployments: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            passwords: None,
+            nodes: groups(status).into_iter().map(|group| (group, vec![node(group)])).collect(),
+            targets: BTreeMap::new(),
+            records: Some(Records { topology: stored, ..Records::default() }),
+            surplus: Vec::new(),
+            rights: rights.collect(),
+            stalled: false,
+            now: Timestamp::from_second(1_000).expect("time"),
+        }
+    }
+
+    fn plan(shards: u32) -> Plan {
+        example(&format!("{{redisShards: {shards}, redis: {{replicas: 0}}}}"))
+    }
+
+    /// The topology after the scheduler's flip.
+    fn flipped(plan: &Plan) -> Topology {
+        let shown = topology(plan, &carrying(Phase::Cutover), TWO);
+        Topology {
+            epoch: 8,
+            serving: THREE.wire(),
+            target: None,
+            phase: Some(Phase::Retaining.wire()),
+            ..shown
+        }
+    }
+
+    #[test]
+    fn a_new_cluster_records_its_layout_before_anything_exists() {
+        let status = FortiaClusterStatus::default();
+        assert_eq!(groups(&status), Vec::new());
+        let decision = decide(&plan(2), &status, &seen(&status, None));
+        assert_eq!((decision.next.layout, decision.next.epoch), (Some(TWO), 1));
+    }
+
+    #[test]
+    fn the_first_topology_waits_until_every_group_is_admitted() {
+        let status = running();
+        let mut seen = seen(&status, None);
+        let decision = decide(&plan(2), &status, &seen);
+        assert_eq!(
+            decision.topology.map(|(expected, t)| (expected, t.epoch, t.groups.len())),
+            Some((0, 7, 2))
+        );
+        seen.nodes.insert(GroupId::Shard(1), Vec::new());
+        assert!(decide(&plan(2), &status, &seen).topology.is_none());
+    }
+
+    #[test]
+    fn a_topology_as_recorded_is_not_written_again() {
+        let status = running();
+        let stored = topology(&plan(2), &status, TWO);
+        let decision = decide(&plan(2), &status, &seen(&status, Some(stored)));
+        assert!(decision.topology.is_none());
+        assert_eq!(decision.next.epoch, 7);
+    }
+
+    #[test]
+    fn a_phase_that_servers_must_know_is_recorded_under_a_new_epoch_and_written_in_a_later_pass() {
+        let mut status = carrying(Phase::Planned);
+        let stored = topology(&plan(3), &running(), TWO);
+        if let Some(rebalance) = &mut status.rebalance {
+            rebalance.opened = false;
+        }
+        let mut all = seen(&status, Some(stored));
+        status.groups.push(Group { primary: "midgard-shard-2-0".into(), ..status.groups[2].clone() });
+        if let Some(group) = status.groups.last_mut() {
+            (group.name, group.run_id) = ("shard-2".into(), Some("run-shard-2".into()));
+        }
+        all.rights = seen(&status, None).rights;
+        let decision = decide(&plan(3), &status, &all);
+        assert_eq!(decision.next.rebalance.as_ref().map(|r| r.phase), Some(Phase::Copying));
+        assert_eq!(decision.next.epoch, 8);
+        assert!(decision.topology.is_none(), "nothing acts on what is not recorded yet");
+        let later = decide(&plan(3), &decision.next, &all);
+        let (expected, written) = later.topology.expect("written");
+        assert_eq!((expected, written.epoch, written.target), (7, 8, Some(THREE.wire())));
+    }
+
+    #[test]
+    fn the_schedulers_flip_is_followed() {
+        let status = carrying(Phase::Cutover);
+        let decision = decide(&plan(3), &status, &seen(&status, Some(flipped(&plan(3)))));
+        assert_eq!(decision.next.layout, Some(THREE));
+        assert_eq!(decision.next.rebalance.as_ref().map(|r| r.phase), Some(Phase::Retaining));
+        assert_eq!(decision.next.epoch, 8);
+    }
+
+    #[test]
+    fn a_flip_that_came_before_the_abort_was_told_wins() {
+        let mut status = carrying(Phase::Aborting);
+        status.epoch = 8;
+        let decision = decide(&plan(2), &status, &seen(&status, Some(flipped(&plan(2)))));
+        assert_eq!(decision.next.layout, Some(THREE));
+        assert!(decision.topology.is_none(), "the flip is not overwritten");
+    }
+
+    #[test]
+    fn the_target_version_may_be_written_while_it_is_made_and_the_old_one_no_longer_afterwards() {
+        assert_eq!(writable(&carrying(Phase::Copying)), [1, 2]);
+        let done = FortiaClusterStatus { layout: Some(THREE), ..running() };
+        assert_eq!(writable(&done), [2]);
+        let mut seen = seen(&done, None);
+        seen.rights.insert("run-shard-0".into(), vec![1, 2]);
+        let decision = decide(&plan(3), &done, &seen);
+        assert!(decision.rights.contains(&(GroupId::Shard(0), "midgard-shard-0-0".into(), vec![2])));
+    }
+
+    #[test]
+    fn only_shards_beyond_the_layout_are_ever_surplus() {
+        let mut status = carrying(Phase::Aborting);
+        if let Some(rebalance) = &mut status.rebalance {
+            rebalance.collected = true;
+        }
+        let sets = [
+            "midgard-shard-2",
+            "midgard-shard-1",
+            "midgard-control-db",
+            "midgard-logserver",
+            "other-shard-9",
+        ];
+        let sets = sets.map(String::from);
+        assert_eq!(surplus(&status, sets.iter(), &plan(2).names), [GroupId::Shard(2)]);
+    }
+}

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 const NAME: &str = "fortia-operator";
 /// A leader that has not renewed for this long is no leader.
 const TTL: Duration = Duration::from_secs(15);
-const RENEW: Duration = Duration::from_secs(5);
+const RENEW: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Candidate for the Lease.
