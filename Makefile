@@ -35,6 +35,9 @@ demo: export FORTIA_DEMO_KIND := $(if $(wildcard target/debug/fortia-operator),w
 demo: deps build images ## from nothing to a living world on a local Kubernetes (CLUSTER=current: on the kubectl context)
 	target/debug/fortia-demo up
 
+demo-idle: ## end the demo's players and measure the processor time of the idle world (figure demo.idle_cores)
+	target/debug/fortia-demo idle
+
 demo-down: ## remove every trace of the demo
 	@if [ -x target/debug/fortia-demo ]; then target/debug/fortia-demo down; else echo "no demo here"; fi
 
@@ -101,4 +104,4 @@ charts: cluster ## lint and render the charts, and test what they render
 doc: ## API documentation; warnings are errors
 	$(call timed,RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --locked --quiet)
 
-.PHONY: help demo demo-down test check fmt lint deny unit build programs cluster deps integration images e2e bench crds charts doc
+.PHONY: help demo demo-idle demo-down test check fmt lint deny unit build programs cluster deps integration images e2e bench crds charts doc

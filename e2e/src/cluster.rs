@@ -44,9 +44,6 @@ pub enum ClusterError {
         /// How long was waited.
         seconds: u64,
     },
-    /// The Kubernetes API refused a client.
-    #[error(transparent)]
-    Kube(#[from] Box<kube::Error>),
 }
 
 /// Where the cluster comes from.
@@ -155,23 +152,6 @@ impl Cluster {
     /// When it fails; the error holds what it printed.
     pub async fn helm(&self, arguments: &[&str]) -> Result<String, ClusterError> {
         run(self.tool("helm").args(arguments)).await
-    }
-
-    /// A client for the Kubernetes API.
-    ///
-    /// # Errors
-    /// When there is no usable kubeconfig.
-    pub async fn client(&self) -> Result<kube::Client, ClusterError> {
-        let config = match &self.kubeconfig {
-            Some(path) => {
-                let file = kube::config::Kubeconfig::read_from(path).map_err(|e| Box::new(e.into()))?;
-                kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
-                    .await
-                    .map_err(|e| Box::new(e.into()))?
-            }
-            None => kube::Config::infer().await.map_err(|e| Box::new(kube::Error::InferConfig(e)))?,
-        };
-        Ok(kube::Client::try_from(config).map_err(Box::new)?)
     }
 
     /// Makes a Service or address reachable on the loopback of this machine, as long as the forward lives.

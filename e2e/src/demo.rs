@@ -76,8 +76,8 @@ pub async fn down(say: Say<'_>) -> Result<(), DemoError> {
     }
     if std::env::var("CLUSTER").is_ok_and(|value| value == "current") {
         let cluster = Cluster::up(NAME).await?;
-        say("removing the world, the operator and the definition from the current context".into());
-        remove_from(&cluster).await?;
+        say("removing the demo's world from the current context".into());
+        remove_from(&cluster, say).await?;
     } else {
         say("ending the local cluster".into());
         Cluster::down(NAME).await?;
@@ -154,8 +154,14 @@ async fn start_players(auth: &str, game: &str) -> Result<(), DemoError> {
     Ok(())
 }
 
-async fn remove_from(cluster: &Cluster) -> Result<(), DemoError> {
+/// Removes the world; the operator and the definition go only when no other world needs them.
+async fn remove_from(cluster: &Cluster, say: Say<'_>) -> Result<(), DemoError> {
     cluster.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s"]).await?;
+    let others = cluster.kubectl(&["get", "fortiacluster", "-A", "-o", "name"]).await?;
+    if !others.trim().is_empty() {
+        say(format!("the operator stays, for {}", others.trim().replace('\n', ", ")));
+        return Ok(());
+    }
     cluster
         .helm(&[
             "uninstall",

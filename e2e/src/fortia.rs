@@ -19,6 +19,9 @@ pub enum FortiaError {
     /// The cluster did not do what was asked.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The tests were asked to run on a cluster they did not make.
+    #[error("the end-to-end tests run on a local cluster of their own only: unset CLUSTER")]
+    NotLocal,
     /// The manifest is not a FortiaCluster.
     #[error("manifest is not a FortiaCluster with a name: {0}")]
     Manifest(String),

@@ -9,8 +9,12 @@ use crate::fortia::{self, Fortia, FortiaError};
 /// The cluster of the tests, with the operator installed. `make e2e` has loaded the images.
 ///
 /// # Errors
-/// When it does not come up.
+/// When it does not come up, or is not a local one.
 pub async fn cluster() -> Result<Cluster, FortiaError> {
+    if std::env::var("CLUSTER").is_ok_and(|value| value == "current") {
+        // They delete namespaces, the operator and the definition: nothing for a cluster that somebody else uses.
+        return Err(FortiaError::NotLocal);
+    }
     let name = std::env::var("FORTIA_CLUSTER_NAME").unwrap_or_else(|_| "test".into());
     let cluster = Cluster::up(&name).await?;
     fortia::install_operator(&cluster).await?;

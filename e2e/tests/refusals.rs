@@ -4,24 +4,26 @@ use std::error::Error;
 
 use fortia_e2e::shared;
 
-const BAD: [(&str, &str); 6] = [
-    ("{redisShards: 0}", "redisShards"),
-    ("{redisShards: 65}", "redisShards"),
-    ("{}", "redisShards"),
-    ("{redisShards: 2, world: {tickPeriod: soon}}", "tickPeriod"),
-    ("{redisShards: 2, world: {tickPeriod: 1ms}}", "tickPeriod"),
-    ("{redisShards: 2, ticker: {editStrategy: Pray}}", "editStrategy"),
+/// A spec, the field that must be named, and what the message must say to do.
+const BAD: [(&str, &str, &str); 7] = [
+    ("{redisShards: 0}", "redisShards", "between 1 and 64"),
+    ("{redisShards: 65}", "redisShards", "between 1 and 64"),
+    ("{}", "redisShards", "Required value"),
+    ("{redisShards: 2, world: {tickPeriod: 1ms}}", "tickPeriod", "between 50ms and 1m, like 250ms or 1s"),
+    ("{redisShards: 2, world: {radius: 0}}", "radius", "between 1 and 512"),
+    ("{redisShards: 2, rebalancing: {retainPreviousVersion: 900h}}", "retainPreviousVersion", "at most 720h"),
+    ("{redisShards: 2, ticker: {editStrategy: Pray}}", "editStrategy", "Queue"),
 ];
 
 #[tokio::test]
 async fn a_bad_cluster_is_refused_and_the_field_named() -> Result<(), Box<dyn Error>> {
     let cluster = shared::cluster().await?;
-    for (spec, field) in BAD {
+    for (spec, field, what) in BAD {
         let manifest = format!(
             "apiVersion: fortia.dev/v1alpha1\nkind: FortiaCluster\nmetadata: {{name: bad}}\nspec: {spec}\n"
         );
         let refused = cluster.apply("default", &manifest).await.expect_err(spec).to_string();
-        assert!(refused.contains(field), "{spec}: {refused}");
+        assert!(refused.contains(field) && refused.contains(what), "{spec}: {refused}");
     }
     Ok(())
 }

@@ -28,6 +28,10 @@ pub(crate) enum ReadError {
     /// The databases.
     #[error(transparent)]
     Rdb(#[from] RdbError),
+    /// A chunk of the world is not where the topology says: it is never shown as if there were none. Either the
+    /// world is not complete yet, or this server follows a topology whose version is gone.
+    #[error("chunk {0} is not there")]
+    NoChunk(ChunkPos),
     /// A stored chunk is none.
     #[error(transparent)]
     Chunk(#[from] ColumnError),
@@ -39,7 +43,11 @@ pub(crate) enum ReadError {
 impl ReadError {
     /// Whether the same read may succeed a little later.
     pub(crate) fn is_retryable(&self) -> bool {
-        matches!(self, ReadError::Rdb(error) if error.is_retryable())
+        match self {
+            ReadError::Rdb(error) => error.is_retryable(),
+            ReadError::NoChunk(_) => true,
+            ReadError::Chunk(_) | ReadError::Entity(_) => false,
+        }
     }
 
     /// Whether a newer committed tick must be read at.
@@ -60,7 +68,7 @@ pub(crate) struct Seen<T> {
 /// Chunks and all entities in them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Area {
-    /// The chunks that exist, in the order asked.
+    /// The chunks, in the order asked.
     pub(crate) columns: Vec<Column>,
     /// The entities that stand in them, chunk by chunk.
     pub(crate) entities: Vec<Entity>,
@@ -79,15 +87,15 @@ impl Reader {
         Reader { world, now }
     }
 
-    /// The stored bytes of the chunks that exist, in the order asked.
+    /// The stored bytes of chunks of the world, in the order asked.
     ///
     /// # Errors
-    /// When the databases do not answer for too long.
+    /// When the databases do not answer, or do not have one of the chunks, for too long.
     pub(crate) async fn chunks(&self, at: &[ChunkPos]) -> Result<Seen<Vec<(ChunkPos, Bytes)>>, ReadError> {
         self.patiently(|tick| self.chunks_at(tick, at).boxed()).await
     }
 
-    /// The chunks that exist and all entities in them.
+    /// Chunks of the world and all entities in them.
     ///
     /// # Errors
     /// As [`Reader::chunks`], or when something stored cannot be understood.
@@ -137,7 +145,8 @@ impl Reader {
 
     async fn chunks_at(&self, tick: u64, at: &[ChunkPos]) -> Result<Vec<(ChunkPos, Bytes)>, ReadError> {
         let found = self.world.chunks(tick, at).await?;
-        Ok(at.iter().copied().zip(found).filter_map(|(at, bytes)| Some((at, bytes?))).collect())
+        let there = |(at, bytes): (ChunkPos, Option<Bytes>)| Ok((at, bytes.ok_or(ReadError::NoChunk(at))?));
+        at.iter().copied().zip(found).map(there).collect()
     }
 
     async fn entities_at(&self, tick: u64, ids: &[u64]) -> Result<Vec<Entity>, ReadError> {

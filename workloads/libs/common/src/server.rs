@@ -39,12 +39,14 @@ impl Server {
         let mut tasks = JoinSet::new();
         tasks.spawn(cancel_on_signal(stop.clone()));
         let first = async {
+            // Before the configuration: a reload that is sent while it is read is obeyed, not missed.
+            let after = wait_for("commands", || async { control.last_command().await.map(Some) }).await;
             let config = wait_for("configuration", || control.config()).await;
             let topology = wait_for("topology", || control.topology()).await;
-            (config, topology)
+            (after, config, topology)
         };
-        let (config, topology) = tokio::select! {
-            both = first => both,
+        let (after, config, topology) = tokio::select! {
+            all = first => all,
             () = stop.cancelled() => return None,
         };
         tracing::info!(service = %boot.service, instance = %boot.instance, epoch = topology.epoch, "server booted");
@@ -52,7 +54,7 @@ impl Server {
         let (topology_tx, topology) = watch::channel(topology);
         tasks.spawn(follow_topology(control.clone(), topology_tx, stop.clone()));
         tasks.spawn(heartbeat(boot.clone(), control.clone(), config.clone(), topology.clone(), stop.clone()));
-        tasks.spawn(obey(boot.clone(), control, config_tx, set_log_filter, stop.clone()));
+        tasks.spawn(obey(boot.clone(), control, after, config_tx, set_log_filter, stop.clone()));
         Some(Server { boot, config, topology, stop, tasks })
     }
 
@@ -193,14 +195,15 @@ async fn heartbeat<C: Control>(
     }
 }
 
+/// Obeys commands after stream id `after`.
 async fn obey<C: Control>(
     boot: Boot,
     control: C,
+    mut after: String,
     config: watch::Sender<Config>,
     set_log_filter: SetLogFilter,
     stop: CancellationToken,
 ) {
-    let Some(mut after) = start_of_commands(&control, &stop).await else { return };
     loop {
         let commands = tokio::select! {
             commands = control.commands(&after, LISTEN) => commands,
@@ -226,13 +229,6 @@ async fn obey<C: Control>(
                 }
             }
         }
-    }
-}
-
-async fn start_of_commands<C: Control>(control: &C, stop: &CancellationToken) -> Option<String> {
-    tokio::select! {
-        id = wait_for("commands", || async { control.last_command().await.map(Some) }) => Some(id),
-        () = stop.cancelled() => None,
     }
 }
 
