@@ -256,6 +256,31 @@ async fn a_replica_follows_its_primary_with_all_data() {
 }
 
 #[tokio::test]
+async fn a_given_up_target_is_taken_off_the_guard_frozen_or_opened_and_its_closed_tick_stays() {
+    let (cluster, redis) = (Cluster::new(), Redis::default());
+    let server = Server::boot(&cluster);
+    let target = server.target("midgard-shard-0-0");
+    let first = FirstGuard { frozen: true, ..cluster.guard() };
+    redis.admit(&target, &cluster.passwords, SHARD, Some(&first)).await.expect("admitted");
+    let mut open = redis.connect(&target, &cluster.passwords).await.expect("connect");
+    // As the scheduler leaves it: frozen for version 2, or already opened for it.
+    for [version, state, to] in [["1", "frozen", "2"], ["2", "open", "0"]] {
+        let scheduler = ["uid-1", "shard-0", "0", "2", version, state, to, "41"];
+        let words = ["fortia_guard", "1", GUARD];
+        cmd("FCALL").arg(&words).arg(&scheduler).query_async::<()>(&mut open).await.expect("set");
+        for _ in 0..2 {
+            let closed = FirstGuard { epoch: 2, ..first.clone() };
+            redis.guard(&target, &cluster.passwords, SHARD, &closed).await.expect("taken off");
+            let fields = ["version", "state", "target", "closed", "epoch"];
+            let guard: Vec<String> =
+                cmd("HMGET").arg(GUARD).arg(&fields).query_async(&mut open).await.expect("guard");
+            assert_eq!(guard, ["1", "frozen", "0", "41", "2"]);
+        }
+    }
+    redis.guard(&target, &cluster.passwords, SHARD, &first).await.expect_err("an older epoch is refused");
+}
+
+#[tokio::test]
 async fn a_group_is_empty_only_when_a_scan_finds_no_world_key() {
     let (cluster, redis) = (Cluster::new(), Redis::default());
     let server = Server::boot(&cluster);

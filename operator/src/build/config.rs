@@ -2,16 +2,34 @@
 
 use serde_json::json;
 
+use super::names::GroupId;
 use super::{Kind, Object};
 use crate::controller::validate::Plan;
 
-/// The ConfigMap with `valkey.conf`.
+/// The ConfigMap with one file for the control database and one for all other groups.
 pub(super) fn valkey(plan: &Plan) -> Object {
-    let rest = json!({ "data": { "valkey.conf": text(plan.redis.max_memory) } });
+    let text = |group| text(group, plan.redis.max_memory);
+    let rest = json!({ "data": {
+        file(GroupId::Control): text(GroupId::Control),
+        file(GroupId::Shard(0)): text(GroupId::Shard(0)),
+    } });
     Object::new(plan, Kind::ConfigMap, plan.names.valkey(), plan.names.labels("redis"), rest)
 }
 
-fn text(max_memory: u64) -> String {
+/// The file of the ConfigMap that a group boots with.
+pub(super) fn file(group: GroupId) -> &'static str {
+    match group {
+        GroupId::Control => "control-db.conf",
+        GroupId::Auth | GroupId::Shard(_) => "valkey.conf",
+    }
+}
+
+fn text(group: GroupId, max_memory: u64) -> String {
+    let sync = match group {
+        // About one write a tick: a committed tick, which players have seen, must not go back when its node crashes.
+        GroupId::Control => "always",
+        GroupId::Auth | GroupId::Shard(_) => "everysec",
+    };
     let memory = if max_memory == 0 { String::new() } else { format!("maxmemory {max_memory}\n") };
     format!(
         "# Every server boots fenced: it reads its disk, serves reads and follows nobody. Only the operator admits it.\n\
@@ -25,7 +43,7 @@ fn text(max_memory: u64) -> String {
          aclfile /etc/valkey/acl/users.acl\n\
          dir /data\n\
          appendonly yes\n\
-         appendfsync everysec\n\
+         appendfsync {sync}\n\
          save \"\"\n\
          {memory}maxmemory-policy noeviction\n"
     )
@@ -34,14 +52,26 @@ fn text(max_memory: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::validate::example;
 
     #[test]
     fn a_server_boots_fenced_keeps_its_data_and_never_evicts() {
-        let text = text(1000);
+        let text = text(GroupId::Shard(0), 1000);
         for line in
             ["replicaof 127.0.0.1 1", "appendonly yes", "maxmemory 1000", "maxmemory-policy noeviction"]
         {
             assert!(text.lines().any(|l| l == line), "{line}");
         }
+    }
+
+    #[test]
+    fn a_committed_tick_is_on_disk_before_it_is_answered_and_shards_sync_every_second() {
+        let valkey = valkey(&example("redisShards: 1"));
+        let syncs = |group: GroupId, how: &str| {
+            let text = valkey.body["data"][file(group)].as_str().expect("file");
+            text.lines().any(|line| line == format!("appendfsync {how}"))
+        };
+        assert!(syncs(GroupId::Control, "always"));
+        assert!(syncs(GroupId::Shard(1), "everysec") && syncs(GroupId::Auth, "everysec"));
     }
 }

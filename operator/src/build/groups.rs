@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::names::{GroupId, KIND, REDIS_PORT};
 use super::pod::{container_security, place, pod_security, spread};
 use super::secrets::PROBE;
-use super::{Kind, Object};
+use super::{Kind, Object, config};
 use crate::controller::validate::Plan;
 use crate::crd::spec::{Engine, Storage};
 
@@ -79,7 +79,7 @@ fn pod(plan: &Plan, group: GroupId) -> Value {
                 "tcpSocket": { "port": "redis" }, "initialDelaySeconds": 20, "periodSeconds": 10, "failureThreshold": 6 },
             "volumeMounts": [
                 { "name": "data", "mountPath": "/data" },
-                { "name": "config", "mountPath": "/etc/valkey/valkey.conf", "subPath": "valkey.conf", "readOnly": true },
+                { "name": "config", "mountPath": "/etc/valkey/valkey.conf", "subPath": config::file(group), "readOnly": true },
                 { "name": "acl", "mountPath": "/etc/valkey/acl", "readOnly": true },
             ],
         }],
@@ -119,6 +119,7 @@ mod tests {
         assert_eq!(pod["containers"][0]["readinessProbe"]["exec"]["command"][7], "ping");
         let set = stateful_set(&example("redisShards: 1"), GroupId::Control);
         assert_eq!(set.body["spec"]["podManagementPolicy"], "Parallel");
+        assert_eq!(pod["containers"][0]["volumeMounts"][1]["subPath"], "control-db.conf");
     }
 
     #[test]

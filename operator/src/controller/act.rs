@@ -6,8 +6,8 @@ use kube::{Resource, ResourceExt};
 use redis::aio::MultiplexedConnection;
 use serde_json::json;
 
-use super::decide::Decision;
-use super::observe::{Observed, control_primary};
+use super::decide::{self, Decision};
+use super::observe::{Observed, control_primary, holds};
 use super::reconcile::Error;
 use super::validate::Plan;
 use super::{Context, apply, records};
@@ -15,10 +15,10 @@ use crate::build::names::{GROUP, GroupId, INSTANCE, REDIS_PORT, ROLE};
 use crate::build::secrets::Passwords;
 use crate::build::{Kind, jobs};
 use crate::crd::status::{FortiaClusterStatus, GroupState};
-use crate::failover::redis::{FirstGuard, Target};
+use crate::failover::redis::FirstGuard;
 use crate::failover::state::Role;
 use crate::failover::step::Step;
-use crate::rebalance::phase as rebalance;
+use crate::rebalance::phase::{self as rebalance, SurplusState};
 
 /// Carries out a decision, in the order in which one part needs the other: servers, rights, records, Jobs.
 pub(super) async fn act(
@@ -176,6 +176,7 @@ async fn act_on_rebalance(
             apply::create(context, plan, &jobs::migrate(plan, from.version, to.version, from.shards)).await
         }
         rebalance::Step::Collect { version, shards } => {
+            close_target(context, plan, status, seen, passwords).await?;
             apply::create(context, plan, &jobs::collect(plan, *version, *shards)).await
         }
         rebalance::Step::DeleteCarry => delete_job(context, plan, &plan.names.migrate(to.version)).await,
@@ -194,6 +195,29 @@ async fn act_on_rebalance(
     }
 }
 
+/// Takes the target off the guards of shards that only a given-up target has: the scheduler froze them for it, re-opens
+/// serving shards only, and nothing is unlinked that a guard still names.
+async fn close_target(
+    context: &Context,
+    plan: &Plan,
+    status: &FortiaClusterStatus,
+    seen: &Observed,
+    passwords: &Passwords,
+) -> Result<(), Error> {
+    let guard = FirstGuard {
+        uid: plan.uid.clone(),
+        epoch: status.epoch,
+        version: status.layout.unwrap_or_default().version,
+        frozen: true,
+    };
+    for (group, primary) in decide::given_up(status) {
+        let target = seen.targets.get(primary).ok_or(Error::Unreachable("a shard of the given-up target"))?;
+        context.redis.guard(target, passwords, group, &guard).await?;
+        tracing::info!(cluster = plan.names.cluster, %group, epoch = guard.epoch, "guard taken off the target");
+    }
+    Ok(())
+}
+
 async fn delete_job(context: &Context, plan: &Plan, name: &str) -> Result<(), Error> {
     // In the foreground: the Job is gone only when its pods are.
     apply::delete(context, plan, Kind::Job, name, &DeleteParams::foreground()).await
@@ -208,20 +232,19 @@ async fn remove(
     passwords: &Passwords,
     group: GroupId,
 ) -> Result<(), Error> {
-    let recorded = status.groups.iter().find(|g| g.name == group.to_string());
-    let target: Option<&Target> = recorded.and_then(|g| seen.targets.get(&g.primary));
-    if recorded.is_some() {
-        let target = target.ok_or(Error::Unreachable("a surplus group"))?;
-        let keys = context.redis.world_keys(target, passwords).await?;
-        if keys > 0 {
-            return Err(Error::NotEmpty { group: group.to_string(), keys });
+    let claims = context.api::<PersistentVolumeClaim>(&plan.names.namespace);
+    let mine = ListParams::default().labels(&format!("{INSTANCE}={},{GROUP}={group}", plan.names.cluster));
+    let found = claims.list(&mine).await?.items;
+    match holds(context, plan, status, seen, passwords, group, &found).await {
+        SurplusState::Empty => {}
+        SurplusState::Holds(keys) => return Err(Error::NotEmpty { group: group.to_string(), keys }),
+        SurplusState::Unreachable | SurplusState::Going => {
+            return Err(Error::Unreachable("a surplus group"));
         }
     }
     tracing::info!(cluster = plan.names.cluster, %group, "surplus group is empty and removed");
-    let claims = context.api::<PersistentVolumeClaim>(&plan.names.namespace);
-    let mine = ListParams::default().labels(&format!("{INSTANCE}={},{GROUP}={group}", plan.names.cluster));
     // Claims go first: they wait for their pods by themselves, and nothing is left if we die in between.
-    for claim in claims.list(&mine).await? {
+    for claim in found {
         let same = Preconditions { uid: claim.meta().uid.clone(), resource_version: None };
         match claims.delete(&claim.name_any(), &DeleteParams::default().preconditions(same)).await {
             Err(kube::Error::Api(e)) if e.code == 404 => {}

@@ -15,13 +15,14 @@ use crate::build::{Kind, Object};
 /// After this long an object is applied again, in case someone changed or removed it.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Applies all objects that need it.
+/// Applies all objects that need it. One that is refused does not keep the others back; the first refusal is told.
 pub(super) async fn apply(
     context: &Context,
     plan: &Plan,
     seen: &Observed,
     objects: &[Object],
 ) -> Result<(), Error> {
+    let mut refused = None;
     for object in objects {
         let key = (object.kind, object.name.clone());
         let hash = hash(object);
@@ -34,11 +35,22 @@ pub(super) async fn apply(
             continue;
         }
         let params = PatchParams::apply(MANAGER).force().validation_strict();
-        api(context, plan, object.kind).patch(&object.name, &params, &Patch::Apply(&object.body)).await?;
+        let patch = Patch::Apply(&object.body);
+        match api(context, plan, object.kind).patch(&object.name, &params, &patch).await {
+            Err(source @ kube::Error::Api(_)) => {
+                refused.get_or_insert(Error::Refused {
+                    kind: object.kind,
+                    name: object.name.clone(),
+                    source,
+                });
+                continue;
+            }
+            other => other?,
+        };
         let mut memory = context.memory.lock().await;
         memory.entry(plan.uid.clone()).or_default().applied.insert(key, (hash, Instant::now()));
     }
-    Ok(())
+    refused.map_or(Ok(()), Err)
 }
 
 /// Creates an object that is never changed; one that is there already is left as it is.

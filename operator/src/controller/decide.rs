@@ -99,6 +99,20 @@ pub(super) fn groups(status: &FortiaClusterStatus) -> Vec<GroupId> {
     GroupId::all(layout.shards.max(also))
 }
 
+/// Admitted shards that only the target of a given-up re-sharding has, and their primaries.
+pub(super) fn given_up(status: &FortiaClusterStatus) -> Vec<(GroupId, &str)> {
+    let (Some(layout), Some(r)) = (status.layout, &status.rebalance) else { return Vec::new() };
+    if r.phase != Phase::Aborting {
+        return Vec::new();
+    }
+    let only = |group: &Group| match GroupId::parse(&group.name) {
+        Some(GroupId::Shard(index)) => (layout.shards..r.to.shards).contains(&index),
+        _ => false,
+    };
+    let admitted = status.groups.iter().filter(|g| g.state == GroupState::Admitted && only(g));
+    admitted.filter_map(|g| Some((GroupId::parse(&g.name)?, g.primary.as_str()))).collect()
+}
+
 /// Whether groups may be leaving.
 pub(super) fn leaving(status: &FortiaClusterStatus) -> bool {
     status.rebalance.as_ref().is_some_and(|r| r.collected)
@@ -479,6 +493,24 @@ mod tests {
         seen.rights.insert("run-shard-0".into(), vec![1, 2]);
         let decision = decide(&plan(3), &done, &seen);
         assert!(decision.rights.contains(&(GroupId::Shard(0), "midgard-shard-0-0".into(), vec![2])));
+    }
+
+    #[test]
+    fn guards_are_taken_off_a_target_only_when_it_is_given_up_and_never_on_serving_shards() {
+        let with_target = |phase| {
+            let mut status = carrying(phase);
+            let third = Group {
+                name: "shard-2".into(),
+                primary: "midgard-shard-2-0".into(),
+                ..status.groups[2].clone()
+            };
+            status.groups.push(third);
+            status
+        };
+        let aborting = with_target(Phase::Aborting);
+        assert_eq!(given_up(&aborting), [(GroupId::Shard(2), "midgard-shard-2-0")]);
+        assert!(given_up(&with_target(Phase::Collecting)).is_empty());
+        assert!(given_up(&carrying(Phase::Aborting)).is_empty(), "a group that was never recorded");
     }
 
     #[test]

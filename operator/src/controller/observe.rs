@@ -178,34 +178,60 @@ async fn surplus(
         }
         let state = match set {
             None => SurplusState::Going,
-            Some(_) => holds(context, plan, status, seen, passwords, group).await,
+            Some(_) => holds(context, plan, status, seen, passwords, group, &claims).await,
         };
         surplus.push(Surplus { group, state });
     }
     Ok(surplus)
 }
 
-/// What the recorded primary of a surplus group holds.
-async fn holds(
+/// What a surplus group holds: its recorded primary or, if none was ever recorded, any of its servers.
+pub(super) async fn holds(
     context: &Context,
     plan: &Plan,
     status: &FortiaClusterStatus,
     seen: &Observed,
     passwords: &Passwords,
     group: GroupId,
+    claims: &[PersistentVolumeClaim],
 ) -> SurplusState {
-    let recorded = status.groups.iter().find(|g| g.name == group.to_string());
-    // A group that was never given a primary was never admitted: nothing could be written to it.
-    let Some(recorded) = recorded else { return SurplusState::Empty };
-    let Some(target) = seen.targets.get(&recorded.primary) else { return SurplusState::Unreachable };
-    match context.redis.world_keys(target, passwords).await {
-        Ok(0) => SurplusState::Empty,
-        Ok(keys) => SurplusState::Holds(keys),
-        Err(error) => {
-            tracing::warn!(cluster = plan.names.cluster, %group, %error, "a surplus group does not answer");
-            SurplusState::Unreachable
+    let name = group.to_string();
+    let pods = match status.groups.iter().find(|g| g.name == name) {
+        Some(recorded) => vec![recorded.primary.as_str()],
+        None => unrecorded(&name, &seen.pods, claims),
+    };
+    let mut found = 0;
+    for pod in pods {
+        let Some(target) = seen.targets.get(pod) else { return SurplusState::Unreachable };
+        match context.redis.world_keys(target, passwords).await {
+            Ok(keys) => found += keys,
+            Err(error) => {
+                tracing::warn!(cluster = plan.names.cluster, %group, %error, "a surplus group does not answer");
+                context.redis.forget(target).await;
+                return SurplusState::Unreachable;
+            }
         }
     }
+    if found == 0 { SurplusState::Empty } else { SurplusState::Holds(found) }
+}
+
+/// Pods of a group without a record that must be asked: its volumes may have been filled by someone else. A pod that
+/// waits for a place and whose volume was never made holds nothing and cannot answer.
+fn unrecorded<'a>(
+    group: &str,
+    pods: &'a BTreeMap<String, Pod>,
+    claims: &[PersistentVolumeClaim],
+) -> Vec<&'a str> {
+    let bound = |pod: &str| {
+        let claim = claims.iter().find(|claim| claim.name_any() == format!("data-{pod}"));
+        claim.and_then(|c| c.status.as_ref()?.phase.as_deref()).is_some_and(|phase| phase != "Pending")
+    };
+    let waits = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Pending");
+    pods.iter()
+        .filter(|(_, pod)| pod.labels().get(GROUP).is_some_and(|of| of == group))
+        .filter(|(name, pod)| !waits(pod) || bound(name))
+        .map(|(name, _)| name.as_str())
+        .collect()
 }
 
 async fn remembered(context: &Context, plan: &Plan, seen: &mut Observed) {
@@ -221,5 +247,37 @@ async fn remembered(context: &Context, plan: &Plan, seen: &mut Observed) {
             }
             _ => memory.ticked = Some((tick, now)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(name: &str, group: &str, phase: &str) -> (String, Pod) {
+        let text = format!(
+            "{{metadata: {{name: {name}, labels: {{{GROUP}: {group}}}}}, status: {{phase: {phase}}}}}"
+        );
+        (name.into(), serde_yaml::from_str(&text).expect("pod"))
+    }
+
+    fn claim(pod: &str, phase: &str) -> PersistentVolumeClaim {
+        let text = format!("{{metadata: {{name: data-{pod}}}, status: {{phase: {phase}}}}}");
+        serde_yaml::from_str(&text).expect("claim")
+    }
+
+    #[test]
+    fn every_server_of_a_group_without_a_record_is_asked_before_its_volumes_go() {
+        let pods = [pod("s-2-0", "shard-2", "Running"), pod("s-2-1", "shard-2", "Running")];
+        let pods = BTreeMap::from_iter(pods.into_iter().chain([pod("s-1-0", "shard-1", "Running")]));
+        assert_eq!(unrecorded("shard-2", &pods, &[]), ["s-2-0", "s-2-1"]);
+        assert!(unrecorded("shard-3", &pods, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_pod_that_found_no_place_is_not_waited_for_unless_its_volume_exists() {
+        let pods = BTreeMap::from([pod("s-2-0", "shard-2", "Pending")]);
+        assert!(unrecorded("shard-2", &pods, &[claim("s-2-0", "Pending")]).is_empty());
+        assert_eq!(unrecorded("shard-2", &pods, &[claim("s-2-0", "Bound")]), ["s-2-0"]);
     }
 }

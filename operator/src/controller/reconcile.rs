@@ -12,7 +12,7 @@ use super::observe::{Observed, observe};
 use super::records::RecordError;
 use super::validate::{Plan, validate};
 use super::{Context, act, apply, cleanup, status};
-use crate::build::{self, secrets};
+use crate::build::{self, Kind, secrets};
 use crate::crd::spec::FortiaCluster;
 use crate::crd::status::{FortiaClusterStatus, Phase};
 use crate::failover::redis::RedisFailed;
@@ -30,6 +30,16 @@ pub(super) enum Error {
     /// Kubernetes refused or did not answer.
     #[error("kubernetes: {0}")]
     Kube(#[from] kube::Error),
+    /// Kubernetes refused an object that is wanted.
+    #[error("{kind:?} {name} is refused: {source}")]
+    Refused {
+        /// Kind of the object.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// What Kubernetes said.
+        source: kube::Error,
+    },
     /// A Redis server refused or did not answer.
     #[error(transparent)]
     Redis(#[from] RedisFailed),
@@ -102,15 +112,19 @@ async fn pass(context: &Context, cluster: &FortiaCluster, plan: &Plan) -> Result
         Some(passwords) => build::objects(plan, &decide::groups(&recorded), passwords),
         None => Vec::new(),
     };
-    ensure_passwords(context, plan, &recorded, &seen).await?;
-    apply::apply(context, plan, &seen, &objects).await?;
+    // What Kubernetes refuses must not stop admission, topology and the word to people: the error is kept for the end.
+    let applied = match ensure_passwords(context, plan, &recorded, &seen).await {
+        Ok(()) => apply::apply(context, plan, &seen, &objects).await,
+        Err(error) => Err(error),
+    };
     let acted = act::act(context, plan, &recorded, &seen, &decision).await;
-    let next = status::complete(plan, &seen, &decision);
+    let next = status::complete(plan, &seen, &decision, applied.as_ref().err());
     // A decision rests on what was seen, not on whether its action succeeded; forgetting a re-sharding does not.
     let next =
         if acted.is_err() && matches!(decision.rebalance, Step::Finish(_)) { recorded.clone() } else { next };
     let told = status::write(context, cluster, &plan.names.namespace, next.clone()).await?;
     acted?;
+    applied?;
     Ok(Action::requeue(pause(&decision, &next, told, seen.passwords.is_some())))
 }
 

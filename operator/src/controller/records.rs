@@ -137,19 +137,17 @@ pub(super) async fn write_config(
     replaces: bool,
 ) -> Result<(), RecordError> {
     let json = serde_json::to_string(config).map_err(|error| RecordError::Corrupt(CONFIG.into(), error))?;
-    cmd("SET").arg(CONFIG).arg(json).query_async::<()>(&mut open).await?;
+    // Both or none: a configuration that nobody is told to fetch would never be written again.
+    let mut both = pipe();
+    both.atomic().cmd("SET").arg(CONFIG).arg(json).ignore();
     if replaces {
         let id = format!("config-{}", config.generation);
         let command = Command { id, service: None, instance: None, action: Action::Reload };
         let json =
             serde_json::to_string(&command).map_err(|error| RecordError::Corrupt(COMMANDS.into(), error))?;
-        cmd("XADD")
-            .arg(COMMANDS)
-            .arg(&["MAXLEN", "~", "1000", "*", "json"])
-            .arg(json)
-            .query_async::<()>(&mut open)
-            .await?;
+        both.cmd("XADD").arg(COMMANDS).arg(&["MAXLEN", "~", "1000", "*", "json"]).arg(json).ignore();
     }
+    both.query_async::<()>(&mut open).await?;
     Ok(())
 }
 

@@ -30,8 +30,13 @@ struct Verdict {
     message: String,
 }
 
-/// Completes the next status.
-pub(super) fn complete(plan: &Plan, seen: &Observed, decision: &Decision) -> FortiaClusterStatus {
+/// Completes the next status; `refused`: why not all that is wanted could be applied.
+pub(super) fn complete(
+    plan: &Plan,
+    seen: &Observed,
+    decision: &Decision,
+    refused: Option<&Error>,
+) -> FortiaClusterStatus {
     let mut next = decision.next.clone();
     let layout = next.layout.unwrap_or_default();
     next.observed_generation = plan.generation;
@@ -45,7 +50,7 @@ pub(super) fn complete(plan: &Plan, seen: &Observed, decision: &Decision) -> For
         .filter(|r| r.phase == Phase::Retaining)
         .and_then(|r| rebalance::retain_until(r, plan.retain))
         .map(Time);
-    let degraded = degraded(plan, seen, decision);
+    let degraded = degraded(plan, seen, decision, refused);
     let ready = ready(plan, seen, decision, &degraded);
     let progressing = progressing(decision, &ready);
     next.phase = match &next.rebalance {
@@ -59,8 +64,12 @@ pub(super) fn complete(plan: &Plan, seen: &Observed, decision: &Decision) -> For
     next
 }
 
-fn degraded(plan: &Plan, seen: &Observed, decision: &Decision) -> Verdict {
+fn degraded(plan: &Plan, seen: &Observed, decision: &Decision, refused: Option<&Error>) -> Verdict {
     let no = |reason, message: String| Verdict { holds: true, reason, message };
+    // First of all: trouble of a group also shows in Ready, this does not.
+    if let Some(error) = refused {
+        return no("ApplyFailed", error.to_string());
+    }
     for (_, step) in &decision.groups {
         if let Step::Degraded { reason, message } = step {
             return no(reason, message.clone());

@@ -380,7 +380,8 @@ pub struct Rebalancing {
     #[x_kube(validation = Rule::new("duration(self) >= duration('0s') && duration(self) <= duration('720h')").message("rebalancing.retainPreviousVersion must be a duration of at most 720h, like 1h or 10s"))]
     #[serde(default = "default_retain")]
     pub retain_previous_version: String,
-    /// The longest wanted pause of writes, e.g. `1s`.
+    /// The longest wanted pause of writes, e.g. `1s`. This version does not enforce it yet: writes pause for as long
+    /// as the whole copy takes.
     #[schemars(length(max = 16), regex(pattern = "^([0-9]+(ms|s|m))+$"))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10ms') && duration(self) <= duration('10m')").message("rebalancing.maxCutoverPause must be a duration between 10ms and 10m, like 1s"))]
     #[serde(default = "default_pause")]

@@ -43,7 +43,7 @@ pub struct Target {
     pub port: u16,
 }
 
-/// What a guard is set to at first admission.
+/// What a guard is set to at first admission, and when a re-sharding is given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirstGuard {
     /// Uid of the cluster.
@@ -143,21 +143,26 @@ impl Redis {
         tell(&mut open, target, "REPLICAOF NO ONE", &["REPLICAOF", "NO", "ONE"]).await?;
         tell(&mut open, target, "FUNCTION LOAD", &["FUNCTION", "LOAD", "REPLACE", LIBRARY]).await?;
         if let Some(first) = guard {
-            let state = if first.frozen { "frozen" } else { "open" };
-            cmd("FCALL")
-                .arg(&["fortia_guard", "1", GUARD, &first.uid])
-                .arg(group.to_string())
-                .arg(group.index())
-                .arg(first.epoch)
-                .arg(first.version)
-                .arg(&[state, "0", ""])
-                .query_async::<()>(&mut open)
-                .await
-                .map_err(failed(target, "set guard"))?;
+            set_guard(&mut open, target, group, first).await?;
         }
         // On disk before it is called admitted. Older servers do not know the command: they sync within a second.
         let _ = cmd("WAITAOF").arg(&[1, 0, 1000]).query_async::<redis::Value>(&mut open).await;
         Ok(())
+    }
+
+    /// Sets the guard of an admitted primary: no target, and its closed tick is kept. The same again changes nothing.
+    ///
+    /// # Errors
+    /// When the server does not answer, is no primary, or has a guard of another group or a later epoch.
+    pub async fn guard(
+        &self,
+        target: &Target,
+        passwords: &Passwords,
+        group: GroupId,
+        guard: &FirstGuard,
+    ) -> Result<(), RedisFailed> {
+        let mut open = self.connect(target, passwords).await?;
+        set_guard(&mut open, target, group, guard).await
     }
 
     /// Gives the services the rights they have on an admitted primary.
@@ -219,6 +224,25 @@ impl Redis {
             }
         }
     }
+}
+
+async fn set_guard(
+    open: &mut MultiplexedConnection,
+    target: &Target,
+    group: GroupId,
+    guard: &FirstGuard,
+) -> Result<(), RedisFailed> {
+    let state = if guard.frozen { "frozen" } else { "open" };
+    cmd("FCALL")
+        .arg(&["fortia_guard", "1", GUARD, &guard.uid])
+        .arg(group.to_string())
+        .arg(group.index())
+        .arg(guard.epoch)
+        .arg(guard.version)
+        .arg(&[state, "0", ""])
+        .query_async::<()>(open)
+        .await
+        .map_err(failed(target, "set guard"))
 }
 
 /// Sets what a server needs to follow another one, or to be followed after a change of roles.

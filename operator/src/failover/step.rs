@@ -150,7 +150,7 @@ fn with_primary(
     match (&seen.role, &seen.guard) {
         (Role::Primary, Some(_)) => {
             let known = authority.run_id.as_deref() == Some(seen.run_id.as_str());
-            if known && !first { attach(names, uid, group, node, others) } else { confirm(node, seen) }
+            if known && !first { attach(names, uid, group, node, seen, others) } else { confirm(node, seen) }
         }
         (Role::ReplicaOf { host, .. }, _) => {
             degraded("RoleConflict", format!("{group}: recorded primary {} follows {host}", node.pod))
@@ -163,7 +163,7 @@ fn confirm(node: &Node, seen: &Seen) -> Step {
     Step::Confirm { uid: node.uid.clone(), run_id: seen.run_id.clone() }
 }
 
-fn attach(names: &Names, uid: &str, group: GroupId, primary: &Node, others: &[&Node]) -> Step {
+fn attach(names: &Names, uid: &str, group: GroupId, primary: &Node, leads: &Seen, others: &[&Node]) -> Step {
     let host = names.host(group, &primary.pod);
     let mut pods = Vec::new();
     for other in others {
@@ -184,6 +184,15 @@ fn attach(names: &Names, uid: &str, group: GroupId, primary: &Node, others: &[&N
                 ),
             );
         }
+        if !missed_a_re_sharding(seen, leads) && has_more(seen, leads) {
+            return degraded(
+                "DataBehind",
+                format!(
+                    "{group}: {} holds data that its primary {} lacks; it is not made a replica, which would wipe it: restore the primary from it, or remove its PersistentVolumeClaim",
+                    other.pod, primary.pod
+                ),
+            );
+        }
         pods.push(other.pod.clone());
     }
     if pods.is_empty() { Step::Settled } else { Step::Attach(pods) }
@@ -197,11 +206,21 @@ fn is_ours(guard: &Guard, uid: &str, group: GroupId) -> bool {
 fn is_ahead(other: &Node, primary: &Seen) -> bool {
     // A live primary's replica is read a moment after it and may look newer.
     let (Some(seen), false) = (&other.seen, primary.role == Role::Primary) else { return false };
-    let newer = match (&seen.guard, &primary.guard) {
+    has_more(seen, primary)
+}
+
+fn has_more(other: &Seen, primary: &Seen) -> bool {
+    let newer = match (&other.guard, &primary.guard) {
         (Some(other), Some(own)) => other.watermark > own.watermark,
         (other, _) => other.is_some(),
     };
-    newer || seen.keys > primary.keys + (primary.keys / 10).max(FEW_KEYS)
+    newer || other.keys > primary.keys + (primary.keys / 10).max(FEW_KEYS)
+}
+
+/// Whether the server's topology is older than the primary's: it may still hold a version that was unlinked since,
+/// so how many keys it has means nothing.
+fn missed_a_re_sharding(other: &Seen, primary: &Seen) -> bool {
+    matches!((&other.guard, &primary.guard), (Some(other), Some(own)) if other.watermark.0 < own.watermark.0)
 }
 
 fn degraded(reason: &'static str, message: String) -> Step {
@@ -334,6 +353,30 @@ mod tests {
         let host = names().host(GROUP, "midgard-shard-0-0");
         let replica = node(1, seen(Role::ReplicaOf { host, link_up: true }, 5, Some(guard(1))));
         assert_eq!(decide(Some(&admitted), &[primary, replica]), Step::Settled);
+    }
+
+    #[test]
+    fn a_replica_that_answers_only_after_the_primary_was_admitted_is_not_wiped_if_it_has_more() {
+        let admitted = authority(GroupState::Admitted);
+        let primary = node(0, seen(Role::Primary, 5, Some(guard(7))));
+        assert_eq!(decide(Some(&admitted), &[primary.clone(), node(1, None)]), Step::Settled);
+        let newer = node(1, seen(Role::Fenced, 5, Some(guard(8))));
+        assert_eq!(reason(decide(Some(&admitted), &[primary.clone(), newer])), "DataBehind");
+        // The primary's ticks went on, but it had lost keys before.
+        let fuller = node(1, seen(Role::Fenced, 500, Some(guard(6))));
+        assert_eq!(reason(decide(Some(&admitted), &[primary.clone(), fuller])), "DataBehind");
+        let elsewhere = Role::ReplicaOf { host: "elsewhere".into(), link_up: false };
+        let follows = node(1, seen(elsewhere, 500, Some(guard(6))));
+        assert_eq!(reason(decide(Some(&admitted), &[primary, follows])), "DataBehind");
+    }
+
+    #[test]
+    fn a_replica_that_was_away_while_a_version_was_unlinked_is_attached_with_its_many_old_keys() {
+        let later = Guard { watermark: (2, 9, 0), ..guard(9) };
+        let nodes =
+            [node(0, seen(Role::Primary, 5, Some(later))), node(1, seen(Role::Fenced, 500, Some(guard(8))))];
+        let step = decide(Some(&authority(GroupState::Admitted)), &nodes);
+        assert_eq!(step, Step::Attach(vec!["midgard-shard-0-1".into()]));
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::crd::status::{FailedRebalance, Layout, Phase, Rebalance};
 
 /// How long the pause of a flip is waited for before the previous version goes.
 const PAUSE_KNOWN_WITHIN: Duration = Duration::from_secs(30);
+/// How the word of a failed collect Job begins. It is repeated until a later one succeeds.
+const COLLECT_FAILED: &str = "the collect Job failed";
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,6 +149,8 @@ pub fn next(spec: &Spec, seen: &Observed<'_>) -> Step {
     match now.phase {
         Phase::Planned => planned(spec, seen, now, wanted),
         Phase::Copying | Phase::CatchingUp | Phase::Verifying => carrying(seen, now, wanted),
+        // A flip that comes before the abort is written wins: the epoch decides, and it is adopted above.
+        Phase::Cutover if !wanted => abort(now, None),
         Phase::Cutover => Step::Wait("the scheduler flips the topology".into()),
         Phase::Retaining => retaining(spec, seen, now, wanted),
         Phase::Collecting => collecting(seen, now, now.from),
@@ -304,14 +308,23 @@ fn collecting(seen: &Observed<'_>, now: &Rebalance, old: Layout) -> Step {
     if now.collected {
         return leave(seen, now);
     }
+    let failed = now.message.as_ref().filter(|message| message.starts_with(COLLECT_FAILED));
+    let wait = |message: String| Step::Wait(failed.cloned().unwrap_or(message));
     match &seen.collect {
         JobState::Absent if seen.in_sync => Step::Collect { version: old.version, shards: old.shards },
         JobState::Absent => Step::Wait("the control database is told".into()),
-        JobState::Going => Step::Wait("an earlier Job goes".into()),
-        JobState::Running => Step::Wait(format!("keys of v{} are unlinked", old.version)),
+        JobState::Going => wait("an earlier Job goes".into()),
+        JobState::Running => wait(format!("keys of v{} are unlinked", old.version)),
         JobState::Complete => Step::Record(Rebalance { collected: true, message: None, ..now.clone() }),
-        // Unlinking is repeated until it is done: nothing else can be done about it.
-        JobState::Failed(_) => Step::DeleteCollect,
+        // Unlinking is repeated until it is done: nothing else can be done about it. People are told first.
+        JobState::Failed(why) => {
+            let message = Some(format!("{COLLECT_FAILED} and is repeated: {why}"));
+            if now.message == message {
+                Step::DeleteCollect
+            } else {
+                Step::Record(Rebalance { message, ..now.clone() })
+            }
+        }
     }
 }
 

@@ -23,6 +23,8 @@ struct World {
     rebalance: Option<Rebalance>,
     failed: Option<FailedRebalance>,
     topology: Topology,
+    /// Epoch by status.
+    epoch: u64,
     held: Option<Held>,
     migrate: JobState,
     collect: JobState,
@@ -62,6 +64,7 @@ impl World {
                 groups: Vec::new(),
                 auth_db: String::new(),
             },
+            epoch: 1,
             held: None,
             migrate: JobState::Absent,
             collect: JobState::Absent,
@@ -85,6 +88,7 @@ impl World {
     fn wanted(&self) -> Topology {
         let r = self.rebalance.as_ref().filter(|r| r.opened);
         Topology {
+            epoch: self.epoch,
             serving: self.layout.wire(),
             target: r.filter(|r| (Phase::Copying..=Phase::Cutover).contains(&r.phase)).map(|r| r.to.wire()),
             phase: r.map(|r| match r.phase {
@@ -137,12 +141,17 @@ impl World {
     fn pass(&mut self, dies_before_status: bool) {
         let step = self.decide();
         self.act(&step);
-        let wanted = self.wanted();
-        if wanted != self.topology {
-            self.topology = Topology { epoch: self.topology.epoch + 1, ..wanted };
+        // As the controller does: what is recorded is written if nobody wrote under that epoch before.
+        let stored = self.topology.clone();
+        if self.epoch > stored.epoch {
+            self.topology = self.wanted();
         }
         if !dies_before_status {
             self.record(&step);
+            self.epoch = self.epoch.max(stored.epoch);
+            if self.wanted() != stored && self.epoch == stored.epoch {
+                self.epoch += 1;
+            }
         }
         self.steps.push(step);
     }
@@ -189,6 +198,9 @@ impl World {
 
     /// Servers, scheduler and Jobs do their part.
     fn others(&mut self, job_fails: bool) {
+        if job_fails && self.collect == JobState::Running {
+            self.collect = JobState::Failed("a shard does not answer".into());
+        }
         self.now += 1;
         self.server_epoch = self.topology.epoch;
         if let Some(r) = self.rebalance.as_ref().filter(|r| r.accepted && !r.collected) {
@@ -340,6 +352,61 @@ fn setting_the_shards_back_aborts_at_every_moment_before_cutover() {
     }
 }
 
+/// A world whose operator has told the scheduler to flip, and then sees that it is no longer wanted.
+fn regretted_at_cutover() -> World {
+    let mut world = World::new(2);
+    world.want(3);
+    while world.topology.phase != Some(WirePhase::Cutover) {
+        world.pass(false);
+        if world.topology.phase != Some(WirePhase::Cutover) {
+            world.others(false);
+        }
+    }
+    world.want(2);
+    world.pass(false);
+    assert_eq!(world.rebalance.as_ref().map(|r| r.phase), Some(Phase::Aborting));
+    world
+}
+
+#[test]
+fn a_change_of_mind_at_cutover_aborts_if_it_is_told_before_the_flip() {
+    let mut world = regretted_at_cutover();
+    world.pass(false);
+    world.run(60);
+    world.assert_clean(2, 1);
+}
+
+#[test]
+fn a_flip_before_the_change_of_mind_was_told_wins_and_the_way_back_is_another_re_sharding() {
+    let mut world = regretted_at_cutover();
+    world.others(false);
+    assert_eq!(world.topology.serving.version, 2);
+    world.run(100);
+    world.assert_clean(2, 3);
+}
+
+#[test]
+fn a_failed_collect_job_is_told_until_a_later_one_succeeds() {
+    let mut world = World::new(1);
+    world.want(2);
+    while world.collect != JobState::Running {
+        world.pass(false);
+        if world.collect != JobState::Running {
+            world.others(false);
+        }
+    }
+    world.others(true);
+    world.pass(false);
+    let told = world.rebalance.as_ref().and_then(|r| r.message.clone()).expect("told");
+    assert!(told.contains("a shard does not answer"), "{told}");
+    while world.collect != JobState::Running {
+        world.pass(false);
+    }
+    assert_eq!(world.decide(), Step::Wait(told));
+    world.run(60);
+    world.assert_clean(2, 2);
+}
+
 #[test]
 fn asking_for_yet_another_number_aborts_and_plans_anew_from_what_serves() {
     let mut world = World::new(2);
@@ -372,7 +439,8 @@ fn a_failed_job_aborts_and_is_not_tried_again_until_the_spec_changes() {
     world.want(3);
     for _ in 0..60 {
         world.pass(false);
-        world.others(true);
+        let carries = world.migrate == JobState::Running;
+        world.others(carries);
     }
     assert_eq!((world.layout.version, world.groups), (1, 2));
     assert!(matches!(world.decide(), Step::Refuse { reason: "RebalanceFailed", .. }));
