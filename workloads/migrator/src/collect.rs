@@ -69,9 +69,10 @@ fn unused(job: &Job, topology: &Topology) -> Result<(), MigrateError> {
 
 async fn unguarded(job: &Job, migration: &Migration) -> Result<(), MigrateError> {
     let guard = migration.guard(job.index).await?;
-    // A group that only the old layout has keeps its frozen guard until it is removed.
-    let written = guard.version == job.from && guard.state != State::Frozen;
-    if written || guard.target == job.from {
+    // A group that only the old layout has keeps its frozen guard until it is removed. The same rule is in
+    // `fortia_unlink`, which has the last word; here it is told before anything is counted.
+    let left = guard.state == State::Frozen && guard.target == 0;
+    if guard.target == job.from || (guard.version == job.from && !left) {
         let reason = format!("its guard is {} for version {}", guard.state.as_str(), guard.version);
         return Err(MigrateError::InUse { version: job.from, shard: job.index, reason });
     }

@@ -8,6 +8,7 @@ use fortia_common::boot::Service;
 use fortia_common::records::GUARD;
 use fortia_common::topology::{Layout, Phase, Placement, Topology};
 use fortia_migrator::{Job, MigrateError, Work, run};
+use fortia_rdb::RdbError;
 use fortia_rdb::control::ControlDb;
 use fortia_rdb::keyspace::{KeyText, WorldKey};
 use fortia_rdb::migrate::{Migration, ValueDigest};
@@ -385,4 +386,42 @@ async fn a_version_in_use_is_never_collected() {
     assert!(matches!(refused, MigrateError::InUse { .. }), "{refused}");
     let old = Layout { version: 1, shards: 1, placement: Placement::Modulo };
     assert_eq!(contents(&plane, &old).await, before);
+}
+
+#[tokio::test]
+async fn a_late_collect_of_a_version_that_came_into_use_is_refused_by_the_guard() {
+    let mut plane = DataPlane::start(1).await;
+    populate(&plane).await;
+    let old = plane.topology().await;
+    let boot = plane.boot(Service::Migrator);
+    let count =
+        async |version: u64| Migration::new(&boot, old.clone()).count(0, version).await.expect("counts");
+    // Pods that looked at everything before it changed, and hold keys that they found then.
+    let refused = async |topology: &Topology, version: u64| {
+        let pod = Migration::new(&boot, topology.clone());
+        let keys = pod.scan(0, version, 0).await.expect("scans").keys;
+        let before = count(version).await;
+        assert!(!keys.is_empty() && before > 0);
+        let unlinked = [pod.unlink(0, version, &keys).await.map(drop), pod.unlink_dirty(0, version).await];
+        assert_eq!(count(version).await, before, "nothing is unlinked");
+        unlinked
+    };
+    let in_use = |unlinked: [Result<(), RdbError>; 2]| {
+        assert!(unlinked.iter().all(|one| matches!(one, Err(RdbError::WrongVersion { .. }))), "{unlinked:?}");
+    };
+    in_use(refused(&old, 1).await);
+    plane.shards[0].run::<()>(&["HSET", GUARD, "state", "copying"]).await;
+    in_use(refused(&old, 1).await);
+    let (world, topology) = begin(&mut plane, 1).await;
+    copy_all(&plane, &topology).await.expect("migrates");
+    in_use(refused(&topology, 1).await);
+    in_use(refused(&topology, 2).await);
+    let opened = topology.epoch + 1;
+    world.open_target(&topology, opened, 1).await.expect("opens");
+    in_use(refused(&Topology { epoch: opened, ..topology.clone() }, 2).await);
+    let late = refused(&topology, 1).await;
+    assert!(matches!(&late[0], Err(RdbError::Stale { .. })), "{late:?}");
+    let keys = vec![KeyText::from(&WorldKey::Info)];
+    let pod = Migration::new(&boot, Topology { epoch: opened, ..topology });
+    assert_eq!(pod.unlink(0, 1, &keys).await, Ok(1), "the version that was left may go");
 }

@@ -59,7 +59,8 @@ async fn work(boot: Boot, log: &Log, metrics: Metrics, readiness: Readiness) {
     let control = ControlDb::connect(&boot);
     let Some(server) = Server::start(boot.clone(), control.clone(), log.set_filter()).await else { return };
     log.follow(server.config());
-    let world = World::connect(&boot, server.topology());
+    // A tick computed from a replica that fell behind would be committed over newer bytes.
+    let world = World::connect(&boot, server.topology()).primary_only();
     let link = Link {
         instance: boot.instance,
         control,

@@ -89,6 +89,7 @@ async fn work(boot: Boot, log: &Log, done: &Gauge) -> Result<(), WorldgenError> 
 
 async fn make(boot: &Boot, server: &Server, done: &Gauge) -> Result<(), WorldgenError> {
     let config = server.config().borrow().clone();
-    let world = World::connect(boot, server.topology());
+    // What a replica lacks may be there: only the primary knows what is still to be made.
+    let world = World::connect(boot, server.topology()).primary_only();
     generate::world(&world, &config.world, done).await
 }

@@ -7,6 +7,7 @@
 //! | `fortia_guard` | `HMGET HSET` | `fortia:guard` |
 //! | `fortia_write` | `HMGET HSET TYPE`, and by operation: SLOT, HSET: `HSET`; SADD: `SADD`; SREM: `SREM`; ACT: `RPUSH`; DEL: `DEL`; PUT…: `DEL` and `HSET`, `SADD`, `RPUSH` or `SET`; COPY: `COPY DEL`; in state `copying` `SADD` | `fortia:guard`, `v<n>:*` |
 //! | `fortia_take` | `HMGET HSET LRANGE` | `fortia:guard`, `v<n>:*` |
+//! | `fortia_unlink` | `HMGET UNLINK` | `fortia:guard`, `v<n>:*` |
 //! | `fortia_topology` | `GET SET PUBLISH` | `fortia:topology`, channel `fortia:topology` |
 //! | `fortia_lease` | `TIME HMGET HSET` | `fortia:lease:scheduler` |
 //! | `fortia_commit` | `HMGET GET SET DEL XADD` | `fortia:lease:scheduler`, `fortia:committed`, `fortia:ticks` |

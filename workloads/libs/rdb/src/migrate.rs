@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fortia_common::boot::Boot;
+use fortia_common::records;
 use fortia_common::topology::{Layout, Topology};
 use futures::future::try_join_all;
 use redis::Value;
@@ -170,29 +171,33 @@ impl Migration {
         Ok(self.values(shard, version, &keys).await?.into_iter().map(Found::digest).collect())
     }
 
-    /// Unlinks keys of a version from a shard, past the guard: for versions that nobody reads any more.
+    /// Unlinks keys of a version that nobody reads any more from a shard: how many there were. Its guard is asked in
+    /// the same call, because the caller may be late.
     ///
     /// # Errors
-    /// When the shard does not answer.
+    /// `WrongVersion` when the guard lets the version be written, copied or filled, `Stale` when it has a newer
+    /// epoch; otherwise when the shard does not answer.
     pub async fn unlink(&self, shard: u32, version: u64, keys: &[KeyText]) -> Result<u64, RdbError> {
-        if keys.is_empty() {
-            return Ok(0);
-        }
-        let mut command = redis::cmd("UNLINK");
-        for key in keys {
-            command.arg(key.physical(version));
-        }
-        self.shards.primary(&self.topology, shard)?.one(command).await
+        self.unlink_physical(shard, version, keys.iter().map(|key| key.physical(version)).collect()).await
     }
 
     /// Unlinks the set of written keys of a version.
     ///
     /// # Errors
-    /// When the shard does not answer.
+    /// As [`Migration::unlink`].
     pub async fn unlink_dirty(&self, shard: u32, version: u64) -> Result<(), RdbError> {
-        let mut command = redis::cmd("UNLINK");
-        command.arg(keyspace::dirty(version));
-        self.shards.primary(&self.topology, shard)?.one(command).await
+        let dirty = keyspace::dirty(version).into_bytes();
+        self.unlink_physical(shard, version, vec![dirty]).await.map(drop)
+    }
+
+    async fn unlink_physical(&self, shard: u32, version: u64, keys: Vec<Vec<u8>>) -> Result<u64, RdbError> {
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let mut call = redis::cmd("FCALL");
+        call.arg("fortia_unlink").arg(keys.len() + 1).arg(records::GUARD).arg(keys);
+        call.arg(self.shards.cluster()).arg(self.topology.epoch).arg(version);
+        self.shards.primary(&self.topology, shard)?.one(call).await
     }
 
     /// Some of the keys written while the version was being copied; empty when there are none left.

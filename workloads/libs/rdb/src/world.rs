@@ -31,6 +31,8 @@ const NEWER_TOPOLOGY: Duration = Duration::from_secs(2);
 pub struct World {
     shards: Arc<Shards>,
     topology: watch::Receiver<Topology>,
+    /// Whether a replica may answer a read while its primary is down.
+    replicas_answer: bool,
 }
 
 /// The world as a whole, as worldgen left it.
@@ -69,7 +71,13 @@ pub struct Changes {
 impl World {
     /// The shards of the topology, as it changes. Connects to nothing before it is asked.
     pub fn connect(boot: &Boot, topology: watch::Receiver<Topology>) -> World {
-        World { shards: Arc::new(Shards::new(boot, RESPONSE)), topology }
+        World { shards: Arc::new(Shards::new(boot, RESPONSE)), topology, replicas_answer: true }
+    }
+
+    /// The same world, read from primaries alone: for those who compute from what they read and write the outcome.
+    /// A replica that fell behind answers with an older slot and no error.
+    pub fn primary_only(self) -> World {
+        World { replicas_answer: false, ..self }
     }
 
     fn now(&self) -> Topology {

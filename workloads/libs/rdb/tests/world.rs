@@ -158,6 +158,29 @@ async fn the_world_stays_visible_through_a_replica_while_its_primary_is_dead() {
 }
 
 #[tokio::test]
+async fn who_reads_primaries_alone_gets_an_error_and_no_old_value_while_the_primary_is_dead() {
+    let mut plane = DataPlane::start(1).await;
+    let replica = TestServer::start().await;
+    replica.follow(&plane.shards[0]).await;
+    let mut topology = plane.topology().await;
+    topology.groups[0].replicas = vec![replica.address()];
+    let (_sender, topology) = watch::channel(topology);
+    let game = World::connect(&plane.boot(Service::Game), topology);
+    let ticker = game.clone().primary_only();
+    game.commit_tick(1, 1, &chunk("1"), 1).await.expect("commits");
+    // The replica falls behind, then the primary dies.
+    replica.run::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    game.commit_tick(1, 2, &chunk("2"), 0).await.expect("commits");
+    assert_eq!(ticker.chunks(2, &AT).await, Ok(vec![Some(text("2"))]));
+    plane.shards[0].kill();
+    assert_eq!(game.chunks(2, &AT).await, Ok(vec![Some(text("1"))]));
+    let reads = [ticker.chunks(2, &AT).await.map(drop), ticker.entities(2, &[1]).await.map(drop)];
+    for read in reads {
+        assert!(matches!(&read, Err(error) if error.is_retryable()), "{read:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_write_to_a_demoted_primary_is_refused_as_fenced() {
     let plane = DataPlane::start(1).await;
     let (world, _topology) = world(&plane).await;

@@ -37,10 +37,10 @@ impl DataPlane {
             shards: Vec::new(),
         };
         for _ in 0..shards {
-            plane.add_shard().await;
+            plane.start_shard(["1", "1", "open"]).await;
         }
-        admit(&plane.auth_db, "auth-db", 0).await;
-        admit(&plane.control_db, "control-db", 0).await;
+        admit(&plane.auth_db, "auth-db", 0, ["1", "0", "open"]).await;
+        admit(&plane.control_db, "control-db", 0, ["1", "0", "open"]).await;
         plane.set_topology(&plane.topology_of(Layout { version: 1, shards, placement })).await;
         let config = Config {
             generation: 1,
@@ -53,11 +53,18 @@ impl DataPlane {
         plane
     }
 
-    /// Starts one more shard; it is guarded, and in no topology yet.
+    /// Starts one more shard than there are. It is in no topology yet, and its guard is frozen at the serving
+    /// version: only the scheduler opens it, at the end of a re-sharding.
     pub async fn add_shard(&mut self) {
+        let topology = self.topology().await;
+        let (epoch, version) = (topology.epoch.to_string(), topology.serving.version.to_string());
+        self.start_shard([&epoch, &version, "frozen"]).await;
+    }
+
+    async fn start_shard(&mut self, first: [&str; 3]) {
         let index = self.shards.len() as u32;
         let shard = TestServer::start().await;
-        admit(&shard, &format!("shard-{index}"), index).await;
+        admit(&shard, &format!("shard-{index}"), index, first).await;
         self.shards.push(shard);
     }
 
@@ -142,10 +149,22 @@ impl DataPlane {
     }
 }
 
-/// Guards an empty server: version 1, open, under epoch 1.
-async fn admit(server: &TestServer, group: &str, index: u32) {
+/// Guards an empty server, as the operator does when it first admits it: epoch, version and state.
+async fn admit(server: &TestServer, group: &str, index: u32, [epoch, version, state]: [&str; 3]) {
     let index = index.to_string();
-    let guard =
-        ["FCALL", "fortia_guard", "1", records::GUARD, CLUSTER, group, &index, "1", "1", "open", "0", ""];
+    let guard = [
+        "FCALL",
+        "fortia_guard",
+        "1",
+        records::GUARD,
+        CLUSTER,
+        group,
+        &index,
+        epoch,
+        version,
+        state,
+        "0",
+        "",
+    ];
     server.run::<()>(&guard).await;
 }

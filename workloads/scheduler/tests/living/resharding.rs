@@ -107,8 +107,8 @@ async fn a_leader_that_dies_between_opening_the_target_and_the_flip_is_followed_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_was_opened_and_then_aborted_is_closed_again() {
-    let mut cluster = Cluster::living(1).await;
-    cluster.plane.retarget(2, Phase::Copying).await;
+    let mut cluster = Cluster::living(2).await;
+    cluster.plane.retarget(3, Phase::Copying).await;
     let held = held(&cluster, 2).await;
     cluster.migrate().await;
     cluster.kill("scheduler-0").await;
@@ -117,6 +117,12 @@ async fn a_target_that_was_opened_and_then_aborted_is_closed_again() {
     cluster.phase(Phase::Aborting).await;
     cluster.spawn(Service::Scheduler, "scheduler-1");
     resumed(&cluster, 1).await;
+    let world = cluster.world().await;
+    // Those of groups only the target has are the operator's to close, before it collects.
+    for shard in 0..cluster.plane.topology().await.serving.shards {
+        let guard = world.guard(shard).await.expect("a guard");
+        assert_eq!((guard.version, guard.state, guard.target), (1, State::Open, 0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ impl World {
     ///
     /// # Errors
     /// `TooNew` when `tick` is so old that a value of it is overwritten: fetch the committed tick and ask again.
-    /// Otherwise when neither a shard's primary nor one of its replicas answers.
+    /// Otherwise when neither a shard's primary nor (unless [`World::primary_only`]) one of its replicas answers.
     pub async fn chunks(&self, tick: u64, at: &[ChunkPos]) -> Result<Vec<Option<Bytes>>, RdbError> {
         self.slots(tick, at.iter().map(|at| WorldKey::Chunk(*at)).collect()).await
     }
@@ -142,7 +142,7 @@ impl World {
         let primary = self.shards.primary(topology, shard)?;
         let down = match primary.read(pipe).await {
             Ok(answers) => return Ok((primary.address().to_owned(), answers)),
-            Err(error) if error.is_down() => error,
+            Err(error) if error.is_down() && self.replicas_answer => error,
             Err(error) => return Err(error),
         };
         // The world stays visible while a primary is down. A replica that fell behind shows its own last ticks.
