@@ -13,6 +13,8 @@ use crate::usage;
 
 const NAME: &str = "demo";
 const NAMESPACE: &str = "fortia";
+/// The name in `fortiacluster.yaml`.
+const WORLD: &str = "midgard";
 const PLAYERS: &str = "20";
 const IDLE_MEASURED: Duration = Duration::from_secs(30);
 
@@ -47,9 +49,17 @@ pub async fn up(say: Say<'_>) -> Result<(), DemoError> {
     cluster.load(&root().join("build/images.tar")).await?;
     say("3/6 operator: helm upgrade --install fortia-operator".into());
     fortia::install_operator(&cluster).await?;
-    say("4/6 world: kubectl apply -f fortiacluster.yaml".into());
     let applied = Instant::now();
-    let fortia = Fortia::apply_file(&cluster, NAMESPACE, Path::new("fortiacluster.yaml")).await?;
+    let fortia = match Fortia::find(&cluster, NAMESPACE, WORLD).await? {
+        Some(fortia) => {
+            say("4/6 world: it is there already, and stays as it is".into());
+            fortia
+        }
+        None => {
+            say("4/6 world: kubectl apply -f fortiacluster.yaml".into());
+            Fortia::apply_file(&cluster, NAMESPACE, Path::new("fortiacluster.yaml")).await?
+        }
+    };
     let fresh = wait_until_ready(&fortia, say).await?;
     if fresh {
         say(format!("figure demo.ready_s {:.1} s", applied.elapsed().as_secs_f64()));

@@ -104,6 +104,18 @@ impl Fortia {
         Ok(Fortia { cluster: cluster.clone(), namespace: namespace.into(), name: name.into() })
     }
 
+    /// The FortiaCluster `name` if it is there already: applying its file once more would undo what was edited since.
+    ///
+    /// # Errors
+    /// When the cluster cannot be asked.
+    pub async fn find(cluster: &Cluster, namespace: &str, name: &str) -> Result<Option<Fortia>, FortiaError> {
+        let found = cluster
+            .kubectl(&["get", "-n", namespace, "fortiacluster", name, "--ignore-not-found", "-o", "name"])
+            .await?;
+        let fortia = Fortia { cluster: cluster.clone(), namespace: namespace.into(), name: name.into() };
+        Ok((!found.trim().is_empty()).then_some(fortia))
+    }
+
     /// Reads a manifest from a file of the repository and applies it.
     ///
     /// # Errors
