@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use fortia_rdb::RdbError;
 use fortia_rdb::accounts::{Account, Accounts, ListedWorld, SESSION};
+use fortia_rest::session::{COOKIE_NAME, token};
 use fortia_rest::{Json, Problem};
 use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
@@ -18,7 +19,7 @@ use utoipa_axum::routes;
 
 use crate::account::{Mail, Name, Password};
 use crate::attempts::Attempts;
-use crate::session::{self, SESSION_COOKIE};
+use crate::session::cookie;
 
 /// Everything the handlers use.
 pub(crate) struct App {
@@ -159,7 +160,7 @@ async fn login(State(app): State<Arc<App>>, Json(body): Json<Credentials>) -> Re
         problem(error)
     })?;
     app.attempts.succeeded(name.as_str());
-    let cookie = session::cookie(token.as_str(), SESSION);
+    let cookie = cookie(token.as_str(), SESSION);
     let body = Session { token: token.as_str().to_owned(), expires_in: SESSION.as_secs() };
     Ok(([(SET_COOKIE, cookie)], Json(body)).into_response())
 }
@@ -167,10 +168,10 @@ async fn login(State(app): State<Arc<App>>, Json(body): Json<Credentials>) -> Re
 /// Ends the session. Without one it does nothing.
 #[utoipa::path(post, path = "/logout", responses((status = 204, description = "Logged out")))]
 async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
-    if let Some(token) = session::token(&headers) {
+    if let Some(token) = token(&headers) {
         app.accounts.logout(token).await.map_err(problem)?;
     }
-    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, session::cookie("", Duration::ZERO))]).into_response())
+    Ok((StatusCode::NO_CONTENT, [(SET_COOKIE, cookie("", Duration::ZERO))]).into_response())
 }
 
 /// The account one is logged in with.
@@ -181,10 +182,10 @@ async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Respo
 async fn me(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<AccountShape>, Problem> {
     let refused = || {
         Problem::unauthorized(format!(
-            "log in with POST /login, then send the token as `Authorization: Bearer` or the cookie {SESSION_COOKIE}"
+            "log in with POST /login, then send the token as `Authorization: Bearer` or the cookie {COOKIE_NAME}"
         ))
     };
-    let token = session::token(&headers).ok_or_else(refused)?;
+    let token = token(&headers).ok_or_else(refused)?;
     let account = app.accounts.session(token).await.map_err(problem)?.ok_or_else(refused)?;
     Ok(Json(account.into()))
 }

@@ -8,16 +8,13 @@ use axum::extract::FromRequestParts;
 use fortia_rdb::RdbError;
 use fortia_rdb::accounts::Accounts;
 use fortia_rest::Problem;
-use http::HeaderMap;
-use http::header::{AUTHORIZATION, COOKIE};
+use fortia_rest::session::token;
 use http::request::Parts;
 use tokio::time::Instant;
 
 use crate::app::App;
 use crate::refusal;
 
-/// The session's cookie, as auth sets it.
-const SESSION_COOKIE: &str = "fortia-session";
 /// How long an answer is believed: a session that was ended is refused at the latest after this.
 const TRUST: Duration = Duration::from_secs(5);
 /// Sessions remembered at once.
@@ -73,38 +70,5 @@ impl FromRequestParts<Arc<App>> for Player {
             Ok(name) => name.map(Player).ok_or_else(refused),
             Err(error) => Err(refusal::of_accounts(&error)),
         }
-    }
-}
-
-/// The token a request carries: `Authorization: Bearer ..` or else the cookie.
-fn token(headers: &HeaderMap) -> Option<&str> {
-    if let Some(value) = headers.get(AUTHORIZATION) {
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty());
-    }
-    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let mut pairs =
-        cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == SESSION_COOKIE).map(|(_, token)| token).filter(|token| !token.is_empty())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(pairs: &[(http::HeaderName, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.clone(), value.parse().expect("header"))).collect()
-    }
-
-    #[test]
-    fn the_token_is_taken_from_the_bearer_or_else_from_the_cookie() {
-        assert_eq!(
-            token(&headers(&[(AUTHORIZATION, "Bearer abc"), (COOKIE, "fortia-session=xyz")])),
-            Some("abc")
-        );
-        assert_eq!(token(&headers(&[(COOKIE, "a=b; fortia-session=xyz; c=d")])), Some("xyz"));
-        assert_eq!(token(&headers(&[(AUTHORIZATION, "Basic abc")])), None);
-        assert_eq!(token(&headers(&[(COOKIE, "fortia-session=")])), None);
-        assert_eq!(token(&headers(&[])), None);
     }
 }

@@ -28,6 +28,7 @@ mod openapi;
 mod problem;
 mod process;
 mod serve;
+pub mod session;
 mod stall;
 
 pub use admin::{Admin, Readiness};
