@@ -48,7 +48,7 @@ pub async fn up(say: Say<'_>) -> Result<(), DemoError> {
     say("2/6 images: into the cluster's nodes".into());
     cluster.load(&root().join("build/images.tar")).await?;
     say("3/6 operator: helm upgrade --install fortia-operator".into());
-    fortia::install_operator(&cluster).await?;
+    fortia::install_operator(&cluster, NAMESPACE).await?;
     let applied = Instant::now();
     let fortia = match Fortia::find(&cluster, NAMESPACE, WORLD).await? {
         Some(fortia) => {

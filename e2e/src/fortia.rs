@@ -40,14 +40,16 @@ pub enum FortiaError {
     },
 }
 
-/// Installs or upgrades the operator from the repository's chart, with the locally built images.
+/// Installs or upgrades the operator from the repository's chart, with the locally built images. Its log goes to the
+/// logserver of the world of `fortiacluster.yaml` in the namespace `world`.
 ///
 /// # Errors
 /// When helm or the roll-out fails.
-pub async fn install_operator(cluster: &Cluster) -> Result<(), FortiaError> {
+pub async fn install_operator(cluster: &Cluster, world: &str) -> Result<(), FortiaError> {
     let chart = root().join("charts/fortia-operator");
     let values = root().join("e2e/values.yaml");
     let (chart, values) = (chart.to_string_lossy(), values.to_string_lossy());
+    let logs = format!("logs=http://midgard-logserver.{world}.svc:4317");
     cluster
         .helm(&[
             "upgrade",
@@ -59,6 +61,8 @@ pub async fn install_operator(cluster: &Cluster) -> Result<(), FortiaError> {
             "--create-namespace",
             "--values",
             &values,
+            "--set",
+            &logs,
             "--wait",
             "--timeout",
             "120s",

@@ -10,6 +10,7 @@ pub mod crowd;
 pub mod demo;
 pub mod events;
 pub mod fortia;
+pub mod logs;
 pub mod metrics;
 pub mod player;
 pub mod reshard;

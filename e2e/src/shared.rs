@@ -6,6 +6,9 @@ use std::path::Path;
 use crate::cluster::{Cluster, ClusterError};
 use crate::fortia::{self, Fortia, FortiaError};
 
+/// Namespace of the world that the tests share.
+const WORLD: &str = "shared";
+
 /// The cluster of the tests, with the operator installed. `make e2e` has loaded the images.
 ///
 /// # Errors
@@ -17,7 +20,7 @@ pub async fn cluster() -> Result<Cluster, FortiaError> {
     }
     let name = std::env::var("FORTIA_CLUSTER_NAME").unwrap_or_else(|_| "test".into());
     let cluster = Cluster::up(&name).await?;
-    fortia::install_operator(&cluster).await?;
+    fortia::install_operator(&cluster, WORLD).await?;
     Ok(cluster)
 }
 
@@ -27,7 +30,7 @@ pub async fn cluster() -> Result<Cluster, FortiaError> {
 /// When it does not become Ready.
 pub async fn world() -> Result<Fortia, FortiaError> {
     let cluster = cluster().await?;
-    let fortia = Fortia::apply_file(&cluster, "shared", Path::new("fortiacluster.yaml")).await?;
+    let fortia = Fortia::apply_file(&cluster, WORLD, Path::new("fortiacluster.yaml")).await?;
     fortia.ready().await?;
     Ok(fortia)
 }

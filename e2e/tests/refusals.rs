@@ -5,13 +5,15 @@ use std::error::Error;
 use fortia_e2e::shared;
 
 /// A spec, the field that must be named, and what the message must say to do.
-const BAD: [(&str, &str, &str); 7] = [
+const BAD: [(&str, &str, &str); 9] = [
     ("{redisShards: 0}", "redisShards", "between 1 and 64"),
     ("{redisShards: 65}", "redisShards", "between 1 and 64"),
     ("{}", "redisShards", "Required value"),
     ("{redisShards: 2, world: {tickPeriod: 1ms}}", "tickPeriod", "between 50ms and 1m, like 250ms or 1s"),
     ("{redisShards: 2, world: {radius: 0}}", "radius", "between 1 and 512"),
     ("{redisShards: 2, rebalancing: {retainPreviousVersion: 900h}}", "retainPreviousVersion", "at most 720h"),
+    ("{redisShards: 2, redis: {storage: {size: big}}}", "redis.storage", "at least 32Mi, like 1Gi"),
+    ("{redisShards: 2, logserver: {storage: {size: 1k}}}", "logserver.storage", "at least 32Mi, like 1Gi"),
     ("{redisShards: 2, ticker: {editStrategy: Pray}}", "editStrategy", "Queue"),
 ];
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fortia_e2e::api::Api;
 use fortia_e2e::crowd::{Players, Viewers};
-use fortia_e2e::{reshard, shared};
+use fortia_e2e::{logs, reshard, shared};
 
 /// Two ticks after the flip the first values of the held tick are overwritten: a long period leaves time to compare.
 const SPEC: &str =
@@ -38,6 +38,8 @@ async fn a_live_world_goes_from_two_shards_to_three_and_back_and_nothing_is_lost
     let tick = api.info().await?.tick;
     tokio::time::sleep(Duration::from_secs(8)).await;
     assert!(api.info().await?.tick > tick, "the world stands still at tick {tick}");
+
+    logs::of(&world.forward("logserver", 8080).await?, "migrator").await?;
 
     let views = viewers.stop().await;
     let deeds = players.stop().await;

@@ -25,7 +25,7 @@ use settings::Settings;
 /// When Kubernetes cannot be configured or the admin port cannot be opened.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let log = fortia_log::init(&boot(&settings));
-    log.ship_to(None);
+    log.ship_to(settings.logs.as_deref());
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
     let client = kube::Client::try_default().await.context("kubernetes is not configured")?;

@@ -25,6 +25,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// Log filter.
     pub log: String,
+    /// Where the log is shipped: an OTLP/gRPC receiver like `http://host:4317`; none: nowhere.
+    pub logs: Option<String>,
 }
 
 /// Why the environment is not one the operator can start with.
@@ -67,6 +69,7 @@ impl Settings {
             valkey_image: or("FORTIA_VALKEY_IMAGE", "docker.io/valkey/valkey:8"),
             admin: admin.parse().map_err(|_| SettingsError::Admin(admin))?,
             log: or("FORTIA_LOG", "info"),
+            logs: value("FORTIA_LOGS"),
         })
     }
 }

@@ -18,25 +18,14 @@ const READ: &[&str] = &[
     "-@dangerous",
 ];
 /// What the functions do to world keys in the caller's name; see functions.lua.
-const WORLD: &[&str] = &["+fcall", "+fcall_ro", "+hset", "+sadd", "+srem", "+rpush", "+del"];
+const WORLD: &[&str] = &["+fcall", "+hset", "+sadd", "+srem", "+rpush", "+del"];
 /// What the migrator does beside that.
-const CARRY: &[&str] =
-    &["+fcall", "+fcall_ro", "+hset", "+sadd", "+srem", "+rpush", "+del", "+set", "+copy", "+unlink"];
+const CARRY: &[&str] = &["+fcall", "+hset", "+sadd", "+srem", "+rpush", "+del", "+set", "+copy", "+unlink"];
 /// Registering, acknowledging.
 const REGISTER: &[&str] = &["+set", "+del", "+unlink", "+pexpire", "+expire", "+xadd"];
 /// Leading: lease, commit, topology, hold.
 const LEAD: &[&str] = &[
-    "+set",
-    "+del",
-    "+unlink",
-    "+pexpire",
-    "+expire",
-    "+xadd",
-    "+xtrim",
-    "+fcall",
-    "+fcall_ro",
-    "+hset",
-    "+time",
+    "+set", "+del", "+unlink", "+pexpire", "+expire", "+xadd", "+xtrim", "+fcall", "+hset", "+time",
     "+publish",
 ];
 /// Accounts.

@@ -258,7 +258,10 @@ pub enum Engine {
 
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new("self == oldSelf").message("storage cannot be changed after creation: volumes of a StatefulSet keep their size and class; grow the PersistentVolumeClaims themselves"))]
+#[x_kube(
+    validation = Rule::new("isQuantity(string(self.size)) && quantity(string(self.size)).compareTo(quantity('32Mi')) >= 0").message("storage.size must be a quantity of at least 32Mi, like 1Gi"),
+    validation = Rule::new("self == oldSelf").message("storage cannot be changed after creation: volumes of a StatefulSet keep their size and class; grow the PersistentVolumeClaims themselves"),
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Storage {
     /// Its size.

@@ -100,8 +100,9 @@ impl World {
     }
 
     fn surplus(&self) -> Vec<Surplus> {
-        let Some(r) = self.rebalance.as_ref().filter(|r| r.collected) else { return Vec::new() };
-        let _ = r;
+        if !self.rebalance.as_ref().is_some_and(|rebalance| rebalance.collected) {
+            return Vec::new();
+        }
         (self.layout.shards..self.groups)
             .map(|index| {
                 let held = self.keys[index as usize].len() as u64;
