@@ -1,6 +1,10 @@
 //! Leadership by a Lease: one operator acts, the others wait. Knows the Lease, not what leading is for.
+//!
+//! A Lease has expired when it was seen unchanged for its whole duration on the candidate's own monotonic clock: the
+//! time written in it is another machine's, and is for people.
 
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -19,12 +23,23 @@ const RETRY: Duration = Duration::from_secs(2);
 pub struct Leadership {
     api: Api<Lease>,
     identity: String,
+    seen: Mutex<Option<Seen>>,
+}
+
+/// A Lease as it was first seen.
+struct Seen {
+    resource_version: Option<String>,
+    since: Instant,
 }
 
 impl Leadership {
     /// A candidate with this identity for the Lease in `namespace`.
     pub fn new(client: Client, namespace: &str, identity: &str) -> Leadership {
-        Leadership { api: Api::namespaced(client, namespace), identity: identity.to_owned() }
+        Leadership {
+            api: Api::namespaced(client, namespace),
+            identity: identity.to_owned(),
+            seen: Mutex::new(None),
+        }
     }
 
     /// Waits until this process leads; false when `stop` came first.
@@ -87,7 +102,7 @@ impl Leadership {
                 Err(error) => Err(error),
             };
         };
-        if let Some(holder) = other_holder(lease.spec.as_ref(), &self.identity, now) {
+        if let Some(holder) = other_holder(lease.spec.as_ref(), &self.identity, self.unchanged(&lease)) {
             return Ok(Some(holder));
         }
         lease.spec = Some(held(lease.spec.as_ref(), &self.identity, now));
@@ -96,6 +111,19 @@ impl Leadership {
             Ok(_) => Ok(None),
             Err(error) if is_conflict(&error) => Ok(Some("another".into())),
             Err(error) => Err(error),
+        }
+    }
+
+    /// For how long this process has seen the Lease as it is.
+    fn unchanged(&self, lease: &Lease) -> Duration {
+        let resource_version = lease.metadata.resource_version.clone();
+        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match seen.as_ref().filter(|seen| seen.resource_version == resource_version) {
+            Some(seen) => seen.since.elapsed(),
+            None => {
+                *seen = Some(Seen { resource_version, since: Instant::now() });
+                Duration::ZERO
+            }
         }
     }
 
@@ -116,13 +144,12 @@ fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }
 
-/// Who holds a live Lease, if it is not this one.
-fn other_holder(spec: Option<&LeaseSpec>, identity: &str, now: Timestamp) -> Option<String> {
+/// Who holds a live Lease, if it is not this one. `unchanged`: how long the Lease has been seen as it is.
+fn other_holder(spec: Option<&LeaseSpec>, identity: &str, unchanged: Duration) -> Option<String> {
     let spec = spec?;
     let holder = spec.holder_identity.clone().filter(|h| !h.is_empty() && h != identity)?;
-    let ttl = i64::from(spec.lease_duration_seconds.unwrap_or_default());
-    let renewed = spec.renew_time.as_ref()?.0;
-    (now.as_second() - renewed.as_second() <= ttl).then_some(holder)
+    let duration = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or_default();
+    (unchanged <= Duration::from_secs(duration)).then_some(holder)
 }
 
 fn held(old: Option<&LeaseSpec>, identity: &str, now: Timestamp) -> LeaseSpec {
@@ -146,11 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn a_live_lease_of_another_is_respected_and_an_expired_one_is_not() {
+    fn a_lease_of_another_is_respected_until_it_was_seen_unchanged_for_its_duration() {
+        let second = Duration::from_secs(1);
+        // Written by a clock of long ago, which makes no difference.
         let lease = held(None, "a", at(100));
-        assert_eq!(other_holder(Some(&lease), "b", at(110)), Some("a".into()));
-        assert_eq!(other_holder(Some(&lease), "b", at(200)), None);
-        assert_eq!(other_holder(Some(&lease), "a", at(110)), None);
+        assert_eq!(other_holder(Some(&lease), "b", Duration::ZERO), Some("a".into()));
+        assert_eq!(other_holder(Some(&lease), "b", TTL), Some("a".into()));
+        assert_eq!(other_holder(Some(&lease), "b", TTL + second), None);
+        assert_eq!(other_holder(Some(&lease), "a", second), None);
     }
 
     #[test]
