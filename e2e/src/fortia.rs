@@ -231,6 +231,23 @@ impl Fortia {
         Ok(names.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
     }
 
+    /// Pods of the namespace whose containers ended and were started again, with what ended the last of them.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn restarted(&self) -> Result<Vec<String>, FortiaError> {
+        let list = self.cluster.get(&["-n", &self.namespace, "pods"]).await?;
+        let mut restarted = Vec::new();
+        for pod in list["items"].as_array().into_iter().flatten() {
+            for container in pod["status"]["containerStatuses"].as_array().into_iter().flatten() {
+                if container["restartCount"] != 0 {
+                    restarted.push(format!("{}: {}", pod["metadata"]["name"], container["lastState"]));
+                }
+            }
+        }
+        Ok(restarted)
+    }
+
     /// A value of a Secret in the namespace.
     ///
     /// # Errors

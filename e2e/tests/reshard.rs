@@ -54,6 +54,7 @@ async fn a_live_world_goes_from_two_shards_to_three_and_back_and_nothing_is_lost
     assert!(deeds.orders > 0, "{deeds:?}");
     assert_eq!(deeds.failed, 0, "{deeds:?}");
 
+    assert_eq!(world.restarted().await?, Vec::<String>::new());
     let groups = world.cluster.kubectl(&["get", "statefulset", "-n", "reshard", "-o", "name"]).await?;
     assert!(!groups.contains("shard-2"), "a surplus group stays:\n{groups}");
     shared::remove(&world.cluster, "reshard").await?;

@@ -1,21 +1,29 @@
 //! Passwords to argon2id hashes and back to yes or no: few at a time, on threads of their own. Knows no accounts.
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::RdbError;
 
 /// Longest wait for a turn.
 const TURN: Duration = Duration::from_secs(2);
 
+/// What a thread is to do.
+type Work = Box<dyn FnOnce() + Send>;
+
 /// Hashes passwords, a bounded number at a time: each takes 19 MiB and a core for tens of milliseconds.
+///
+/// The threads are always the same few: malloc keeps memory by thread, so hashing on whichever thread of a large pool
+/// happens to be idle comes to 19 MiB for each of them.
 #[derive(Clone)]
 pub(crate) struct Hasher {
+    threads: mpsc::Sender<Work>,
     turns: Arc<Semaphore>,
     turn: Duration,
 }
@@ -24,7 +32,18 @@ impl Hasher {
     /// As many at a time as there are cores, at most four.
     pub(crate) fn new() -> Hasher {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Hasher { turns: Arc::new(Semaphore::new(cores.min(4))), turn: TURN }
+        Hasher::with(cores.min(4), TURN)
+    }
+
+    fn with(count: usize, turn: Duration) -> Hasher {
+        let (threads, work) = mpsc::channel::<Work>();
+        let work = Arc::new(Mutex::new(work));
+        for _ in 0..count {
+            let work = work.clone();
+            // They end with the last Hasher.
+            std::thread::spawn(move || while next(&work) {});
+        }
+        Hasher { threads, turns: Arc::new(Semaphore::new(count)), turn }
     }
 
     /// The password's hash as a PHC string, with a new salt.
@@ -56,14 +75,24 @@ impl Hasher {
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, RdbError> {
         let turn = tokio::time::timeout(self.turn, self.turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(RdbError::Busy) };
+        let (done, answer) = oneshot::channel();
         // The turn moves into the thread: a caller that goes away does not free it before the work ends.
-        let done = tokio::task::spawn_blocking(move || {
-            let done = work();
+        let work = Box::new(move || {
+            // Nobody may be waiting any more.
+            let _ = done.send(work());
             drop(turn);
-            done
         });
-        done.await.map_err(|error| RdbError::corrupt("the password thread", error))
+        // The threads live as long as this; if one could not be had, nobody answers.
+        let _ = self.threads.send(work);
+        answer.await.map_err(|error| RdbError::corrupt("the password thread", error))
     }
+}
+
+/// Waits for work and does it; false when none will come any more.
+fn next(work: &Mutex<mpsc::Receiver<Work>>) -> bool {
+    let work = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    // Who waits for the answer is told by its absence; the thread lives on.
+    work.map(|work| drop(catch_unwind(AssertUnwindSafe(work)))).is_ok()
 }
 
 #[cfg(test)]
@@ -82,8 +111,25 @@ mod tests {
 
     #[tokio::test]
     async fn who_gets_no_turn_in_time_is_told_to_come_later() {
-        let hasher = Hasher { turns: Arc::new(Semaphore::new(1)), turn: Duration::from_millis(10) };
+        let hasher = Hasher::with(1, Duration::from_millis(10));
         let _taken = hasher.turns.clone().acquire_owned().await.expect("a turn");
         assert_eq!(hasher.hash("x").await, Err(RdbError::Busy));
+    }
+
+    #[tokio::test]
+    async fn passwords_are_hashed_on_no_more_threads_than_there_are_turns() {
+        let hasher = Hasher::with(2, TURN);
+        let seen = (0..40).map(|_| hasher.run(|| std::thread::current().id()));
+        let threads: std::collections::HashSet<_> =
+            futures::future::join_all(seen).await.into_iter().map(|id| id.expect("an answer")).collect();
+        assert!(threads.len() <= 2, "{threads:?}");
+        assert!(!threads.contains(&std::thread::current().id()));
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_is_an_error_and_the_thread_lives_on() {
+        let hasher = Hasher::with(1, TURN);
+        assert!(hasher.run(|| panic!("as a test")).await.map(|()| ()).is_err());
+        assert_eq!(hasher.run(|| 7).await, Ok(7));
     }
 }
