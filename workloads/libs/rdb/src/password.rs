@@ -4,9 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::password_hash::{self, Error};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::RdbError;
@@ -14,13 +14,13 @@ use crate::RdbError;
 /// Longest wait for a turn.
 const TURN: Duration = Duration::from_secs(2);
 
-/// What a thread is to do.
-type Work = Box<dyn FnOnce() + Send>;
+/// What a thread is to do, with the memory it has for it.
+type Work = Box<dyn FnOnce(&mut Memory) + Send>;
 
 /// Hashes passwords, a bounded number at a time: each takes 19 MiB and a core for tens of milliseconds.
 ///
-/// The threads are always the same few: malloc keeps memory by thread, so hashing on whichever thread of a large pool
-/// happens to be idle comes to 19 MiB for each of them.
+/// The threads are always the same few, and each keeps its memory: malloc keeps what was freed by thread, so asking it
+/// for 19 MiB on whichever thread of a large pool happens to be idle has come to 500 MiB.
 #[derive(Clone)]
 pub(crate) struct Hasher {
     threads: mpsc::Sender<Work>,
@@ -41,7 +41,10 @@ impl Hasher {
         for _ in 0..count {
             let work = work.clone();
             // They end with the last Hasher.
-            std::thread::spawn(move || while next(&work) {});
+            std::thread::spawn(move || {
+                let mut memory = Memory(Vec::new());
+                while next(&work, &mut memory) {}
+            });
         }
         Hasher { threads, turns: Arc::new(Semaphore::new(count)), turn }
     }
@@ -49,37 +52,40 @@ impl Hasher {
     /// The password's hash as a PHC string, with a new salt.
     pub(crate) async fn hash(&self, password: &str) -> Result<String, RdbError> {
         let password = password.to_owned();
-        let hashed =
-            self.run(move || Argon2::default().hash_password(password.as_bytes()).map(|h| h.to_string()));
-        hashed.await?.map_err(|error| RdbError::corrupt("a password", error))
+        let hashed = self.run(move |memory| memory.hash(password.as_bytes())).await?;
+        hashed.map(|hash| hash.to_string()).map_err(|error| RdbError::corrupt("a password", error))
     }
 
     /// Whether the password has this hash. Without a hash it takes as long and says no, so that nobody can tell
     /// from the time taken whether an account exists.
     pub(crate) async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, RdbError> {
         let password = password.to_owned();
-        let verified = self.run(move || match hash {
+        let verified = self.run(move |memory| match hash {
             Some(hash) => {
                 let hash =
                     PasswordHash::new(&hash).map_err(|error| RdbError::corrupt("a password hash", error))?;
-                Ok(Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+                let verified = memory.verify(password.as_bytes(), &hash);
+                verified.map_err(|error| RdbError::corrupt("a password hash", error))
             }
             None => {
-                let hashed = Argon2::default().hash_password(password.as_bytes());
+                let hashed = memory.hash(password.as_bytes());
                 hashed.map(|_| false).map_err(|error| RdbError::corrupt("a password", error))
             }
         });
         verified.await?
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, RdbError> {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
+    ) -> Result<T, RdbError> {
         let turn = tokio::time::timeout(self.turn, self.turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(RdbError::Busy) };
         let (done, answer) = oneshot::channel();
         // The turn moves into the thread: a caller that goes away does not free it before the work ends.
-        let work = Box::new(move || {
+        let work = Box::new(move |memory: &mut Memory| {
             // Nobody may be waiting any more.
-            let _ = done.send(work());
+            let _ = done.send(work(memory));
             drop(turn);
         });
         // The threads live as long as this; if one could not be had, nobody answers.
@@ -89,10 +95,56 @@ impl Hasher {
 }
 
 /// Waits for work and does it; false when none will come any more.
-fn next(work: &Mutex<mpsc::Receiver<Work>>) -> bool {
+fn next(work: &Mutex<mpsc::Receiver<Work>>, memory: &mut Memory) -> bool {
     let work = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
     // Who waits for the answer is told by its absence; the thread lives on.
-    work.map(|work| drop(catch_unwind(AssertUnwindSafe(work)))).is_ok()
+    work.map(|work| drop(catch_unwind(AssertUnwindSafe(|| work(memory))))).is_ok()
+}
+
+/// What argon2 fills; kept from hash to hash, as large as the largest has been.
+struct Memory(Vec<Block>);
+
+impl Memory {
+    fn hash(&mut self, password: &[u8]) -> password_hash::Result<PasswordHash> {
+        let argon2 = Argon2::default();
+        let salt = Salt::generate();
+        let output = self.output(&argon2, password, &salt, Params::DEFAULT_OUTPUT_LEN)?;
+        Ok(PasswordHash {
+            algorithm: Algorithm::default().ident(),
+            version: Some(Version::default().into()),
+            params: ParamsString::try_from(argon2.params())?,
+            salt: Some(salt),
+            hash: Some(output),
+        })
+    }
+
+    /// Whether the password has this hash, which may have been made with other parameters than are used now.
+    fn verify(&mut self, password: &[u8], hash: &PasswordHash) -> password_hash::Result<bool> {
+        let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
+            return Err(Error::PasswordInvalid);
+        };
+        let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
+        let argon2 = Argon2::new(Algorithm::try_from(hash.algorithm.as_str())?, version, Params::try_from(hash)?);
+        // Outputs are compared in constant time.
+        Ok(self.output(&argon2, password, salt, expected.len())? == *expected)
+    }
+
+    fn output(
+        &mut self,
+        argon2: &Argon2<'_>,
+        password: &[u8],
+        salt: &[u8],
+        length: usize,
+    ) -> password_hash::Result<Output> {
+        let blocks = argon2.params().block_count();
+        if self.0.len() < blocks {
+            self.0.resize(blocks, Block::default());
+        }
+        let mut output = [0; Output::MAX_LENGTH];
+        let output = output.get_mut(..length).ok_or(Error::OutputSize)?;
+        argon2.hash_password_into_with_memory(password, salt, output, &mut self.0)?;
+        Ok(Output::new(output)?)
+    }
 }
 
 #[cfg(test)]
@@ -119,7 +171,7 @@ mod tests {
     #[tokio::test]
     async fn passwords_are_hashed_on_no_more_threads_than_there_are_turns() {
         let hasher = Hasher::with(2, TURN);
-        let seen = (0..40).map(|_| hasher.run(|| std::thread::current().id()));
+        let seen = (0..40).map(|_| hasher.run(|_| std::thread::current().id()));
         let threads: std::collections::HashSet<_> =
             futures::future::join_all(seen).await.into_iter().map(|id| id.expect("an answer")).collect();
         assert!(threads.len() <= 2, "{threads:?}");
@@ -129,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn work_that_panics_is_an_error_and_the_thread_lives_on() {
         let hasher = Hasher::with(1, TURN);
-        assert!(hasher.run(|| -> () { panic!("as a test") }).await.is_err());
-        assert_eq!(hasher.run(|| 7).await, Ok(7));
+        assert!(hasher.run(|_| -> () { panic!("as a test") }).await.is_err());
+        assert_eq!(hasher.run(|_| 7).await, Ok(7));
     }
 }
