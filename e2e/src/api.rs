@@ -59,24 +59,63 @@ impl Place {
     }
 }
 
-/// A unit as GET /entities shows it.
+/// A unit or building as GET /entities and GET /units show it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Unit {
     /// Its id; a string, because JavaScript's numbers are too small.
     pub id: String,
+    /// `handyman`, `fighter`, `camp`, `house` or `barracks`.
+    pub kind: String,
     /// The player who commands it.
     pub owner: String,
     /// Where it stands.
     pub at: Place,
+    /// Health left.
+    pub health: u32,
+    /// What it does.
+    pub doing: String,
     /// Its order.
     pub order: Value,
+    /// Why its last order ended.
+    pub outcome: String,
+}
+
+impl Unit {
+    /// Whether it could be given an order now.
+    pub fn is_idle(&self) -> bool {
+        self.doing == "hold"
+    }
+}
+
+/// What a player has, as GET /units shows it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Holdings {
+    /// The tick after which it was so.
+    pub tick: u64,
+    /// Goods in the stock.
+    pub stock: Stock,
+    /// Handymen and fighters.
+    pub units: Vec<Unit>,
+    /// The camp, houses and barracks.
+    pub buildings: Vec<Unit>,
+}
+
+/// Goods of a player.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Stock {
+    /// Pieces of wood.
+    pub wood: u32,
+    /// Pieces of stone.
+    pub stone: u32,
 }
 
 /// The world as GET /info shows it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Info {
-    /// Chunks from -radius to radius exist.
+    /// Chunks from -radius to radius exist from the beginning.
     pub radius: i32,
+    /// Chunks from -limit to limit are made when somebody comes near.
+    pub limit: i32,
     /// The committed tick.
     pub tick: u64,
     /// `live`, `paused` or `read-only`.
@@ -172,6 +211,14 @@ impl Api {
         self.json(self.game(Method::POST, "/enter"), "POST /enter").await
     }
 
+    /// What the player of the session has.
+    ///
+    /// # Errors
+    /// 401 without a session.
+    pub async fn units(&self) -> Result<Holdings, ApiError> {
+        self.json(self.game(Method::GET, "/units"), "GET /units").await
+    }
+
     /// The chunks asked for, in that order; those beyond the world are left out.
     ///
     /// # Errors
@@ -201,7 +248,8 @@ impl Api {
     /// Gives one unit an order; the tick it runs in.
     ///
     /// # Errors
-    /// 403 for somebody else's unit, 422 for a bad order, 503 while the world takes no writes.
+    /// 403 for somebody else's unit, 409 for one that takes none now, 422 for a bad order, 503 while the world takes no
+    /// writes.
     pub async fn order(&self, unit: &str, order: Value) -> Result<u64, ApiError> {
         let body = json!({"orders": [{"unit": unit, "order": order}]});
         let answer: Value =

@@ -173,8 +173,8 @@ impl Checker {
             match WorldKey::parse(&text) {
                 Ok(WorldKey::Chunk(at)) => chunks.push((text, at)),
                 Ok(WorldKey::Entity(id)) => entities.push((text, id)),
-                // Actions come and go with the ticks; the world they act on is what is compared.
-                Ok(WorldKey::Actions { .. }) => {}
+                // These come and go with the ticks; the world they act on is what is compared.
+                Ok(WorldKey::Actions { .. } | WorldKey::Lock(_)) => {}
                 _ => others.push((text, key)),
             }
         }

@@ -1,5 +1,5 @@
-//! A player: registers, logs in, joins, enters, looks, and orders its units to move, chop, mine and build until
-//! told to stop. Knows the public REST API only; its choices follow from its seed.
+//! A player: registers, logs in, joins, enters, looks, and orders its units to move, chop, mine and build, its barracks to
+//! train and its fighters to attack until told to stop. Knows the public REST API only; its choices follow from its seed.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Api, ApiError, Place, Unit};
+use crate::api::{Api, ApiError, Holdings, Place, Stock, Unit};
 use crate::blocks::Blocks;
 
 /// What players did, added up.
@@ -17,7 +17,7 @@ use crate::blocks::Blocks;
 pub struct Deeds {
     /// Orders taken by the world.
     pub orders: u64,
-    /// Orders put off because the world took no writes just then.
+    /// Orders put off because the world took no writes just then, or the unit no orders.
     pub put_off: u64,
     /// Requests that failed otherwise.
     pub failed: u64,
@@ -37,7 +37,14 @@ impl Deeds {
     fn count<T>(&mut self, result: Result<T, ApiError>) -> Option<T> {
         match result {
             Ok(value) => return Some(value),
-            Err(error) if error.status() == Some(StatusCode::SERVICE_UNAVAILABLE) => self.put_off += 1,
+            // A unit may die, or its target, between the look and the order.
+            Err(error)
+                if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::CONFLICT]
+                    .map(Some)
+                    .contains(&error.status()) =>
+            {
+                self.put_off += 1;
+            }
             Err(error) => {
                 self.failed += 1;
                 self.last_failure = Some(error.to_string());
@@ -53,6 +60,8 @@ pub struct Player {
     api: Api,
     name: String,
     at: Place,
+    /// Whether the player has barracks, or has ordered some.
+    armed: bool,
     /// Radius of the world, in chunks.
     radius: i32,
     dice: StdRng,
@@ -74,7 +83,7 @@ impl Player {
         api.enter().await?;
         let at = serde_json::from_value(joined["start"].clone()).unwrap_or(Place { x: 0, y: 0, z: 0 });
         let radius = api.info().await?.radius;
-        Ok(Player { api, name: name.into(), at, radius, dice: StdRng::seed_from_u64(seed) })
+        Ok(Player { api, name: name.into(), at, armed: false, radius, dice: StdRng::seed_from_u64(seed) })
     }
 
     /// The player's session.
@@ -87,28 +96,39 @@ impl Player {
         self.at
     }
 
-    /// The player's units in the chunks around where they were last seen.
+    /// The player's handymen and fighters, handymen first.
     ///
     /// # Errors
     /// When there is no answer.
     pub async fn units(&mut self) -> Result<Vec<Unit>, ApiError> {
-        let mut units = self.api.entities(&around(self.at)).await?;
-        units.retain(|unit| unit.owner == self.name);
-        if let Some(first) = units.first() {
+        Ok(self.holdings().await?.units)
+    }
+
+    /// What the player has, handymen first.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub async fn holdings(&mut self) -> Result<Holdings, ApiError> {
+        let mut holdings = self.api.units().await?;
+        holdings.units.sort_by_key(|unit| unit.kind != "handyman");
+        if let Some(first) = holdings.units.first() {
             self.at = first.at;
         }
-        Ok(units)
+        self.armed |= holdings.buildings.iter().any(|building| building.kind == "barracks");
+        Ok(holdings)
     }
 
     /// Looks around and gives idle units an order, about once in `pause`, until told to stop.
     pub async fn play(mut self, pause: Duration, stop: CancellationToken) -> Deeds {
         let mut deeds = Deeds::default();
         while !stop.is_cancelled() {
-            let units = self.units().await;
-            for unit in deeds.count(units).unwrap_or_default() {
-                if let Some(order) = self.choose(&unit, &mut deeds).await {
-                    let taken = self.api.order(&unit.id, order).await;
-                    deeds.orders += u64::from(deeds.count(taken).is_some());
+            let held = self.holdings().await;
+            if let Some(held) = deeds.count(held) {
+                for unit in held.units.iter().chain(&held.buildings).filter(|unit| unit.is_idle()) {
+                    if let Some(order) = self.choose(unit, held.stock, &mut deeds).await {
+                        let taken = self.api.order(&unit.id, order).await;
+                        deeds.orders += u64::from(deeds.count(taken).is_some());
+                    }
                 }
             }
             tokio::select! {
@@ -119,11 +139,25 @@ impl Player {
         deeds
     }
 
-    async fn choose(&mut self, unit: &Unit, deeds: &mut Deeds) -> Option<Value> {
-        if unit.order["kind"] != "hold" {
-            return None;
+    async fn choose(&mut self, unit: &Unit, stock: Stock, deeds: &mut Deeds) -> Option<Value> {
+        match unit.kind.as_str() {
+            "handyman" => self.toil(unit, stock, deeds).await,
+            "fighter" => self.fight(unit, deeds).await,
+            "barracks" => {
+                let often = stock.wood >= 4 && stock.stone >= 4 && self.dice.random_range(0..8) == 0;
+                often.then(|| json!({"kind": "train", "recruit": "fighter"}))
+            }
+            _ => None,
         }
-        match self.dice.random_range(0..4) {
+    }
+
+    async fn toil(&mut self, unit: &Unit, stock: Stock, deeds: &mut Deeds) -> Option<Value> {
+        if !self.armed && stock.wood >= 10 && stock.stone >= 8 {
+            self.armed = true;
+            let at = self.near(unit, 2, 1, 0);
+            return Some(json!({"kind": "build", "at": at, "block": "barracks"}));
+        }
+        match self.dice.random_range(0..5) {
             0 => {
                 let looked = self.api.chunks(&[unit.at.chunk()]).await;
                 let wood = find_wood(&deeds.count(looked)?)?;
@@ -131,11 +165,34 @@ impl Player {
             }
             1 => Some(json!({"kind": "mine", "at": self.near(unit, 1, 0, -1)})),
             2 => Some(json!({"kind": "build", "at": self.near(unit, 0, 1, 0), "block": "planks"})),
-            _ => {
-                let (dx, dy) = (self.dice.random_range(-8..=8), self.dice.random_range(-8..=8));
-                Some(json!({"kind": "move", "to": self.near(unit, dx, dy, 0)}))
+            3 => Some(self.stroll(unit)),
+            _ if self.dice.random_range(0..20) == 0 => {
+                Some(json!({"kind": "build", "at": self.near(unit, 1, 1, 0), "block": "house"}))
+            }
+            _ => Some(self.stroll(unit)),
+        }
+    }
+
+    /// Attacks a stranger in sight now and then.
+    async fn fight(&mut self, unit: &Unit, deeds: &mut Deeds) -> Option<Value> {
+        if self.dice.random_range(0..4) > 0 {
+            return Some(self.stroll(unit));
+        }
+        let seen = self.api.entities(&around(unit.at)).await;
+        let seen = deeds.count(seen)?;
+        let foe = |it: &&Unit| it.owner != self.name && it.kind != "camp" && it.health > 0;
+        let foes: Vec<&Unit> = seen.iter().filter(foe).collect();
+        match foes.is_empty() {
+            true => Some(self.stroll(unit)),
+            false => {
+                Some(json!({"kind": "attack", "target": foes[self.dice.random_range(0..foes.len())].id}))
             }
         }
+    }
+
+    fn stroll(&mut self, unit: &Unit) -> Value {
+        let (dx, dy) = (self.dice.random_range(-8..=8), self.dice.random_range(-8..=8));
+        json!({"kind": "move", "to": self.near(unit, dx, dy, 0)})
     }
 
     /// A place this far from a unit, or as far as the world goes.

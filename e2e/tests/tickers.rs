@@ -24,6 +24,10 @@ async fn two_tickers_share_the_regions_and_the_tick_advances() -> Result<(), Box
         shares.push(metrics::of_pod(&world, pod, "fortia_ticker_regions").await?);
     }
     assert!(shares.iter().all(|regions| *regions >= 1.0), "a ticker has nothing to do: {shares:?}");
-    assert_eq!(shares.iter().sum::<f64>(), 9.0, "radius 8 is 3 x 3 regions: {shares:?}");
+    assert_eq!(
+        shares.iter().sum::<f64>(),
+        81.0,
+        "radius 8, which may grow to 32, is 9 x 9 regions: {shares:?}"
+    );
     Ok(())
 }

@@ -66,6 +66,10 @@ fn rights(service: Service, group: GroupId) -> Rights {
             keys: &["~fortia:instance:{s}:*", "~fortia:acks", "~fortia:rebalance:*"],
             commands: REGISTER,
         },
+        (GroupId::Control, Service::Worldgen) => Rights {
+            keys: &["~fortia:instance:{s}:*", "~fortia:acks", "~fortia:worldgen"],
+            commands: REGISTER,
+        },
         (GroupId::Control, _) => {
             Rights { keys: &["~fortia:instance:{s}:*", "~fortia:acks"], commands: REGISTER }
         }
@@ -140,6 +144,14 @@ mod tests {
             assert!(!rules.contains(&"~fortia:topology".to_owned()), "{service}");
         }
         assert!(admitted(Service::Scheduler, GroupId::Control, &[]).contains(&"~fortia:topology".to_owned()));
+    }
+
+    #[test]
+    fn only_worldgen_may_say_how_far_the_world_is() {
+        for service in Service::ALL.into_iter().filter(|s| *s != Service::Operator) {
+            let may = admitted(service, GroupId::Control, &[]).contains(&"~fortia:worldgen".to_owned());
+            assert_eq!(may, service == Service::Worldgen, "{service}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Carries out what was decided on Redis servers, records and Jobs. Decides nothing.
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Resource, ResourceExt};
@@ -10,7 +11,7 @@ use super::decide::{self, Decision};
 use super::observe::{Observed, control_primary, holds};
 use super::reconcile::Error;
 use super::validate::Plan;
-use super::{Context, apply, records};
+use super::{Context, apply, records, status};
 use crate::build::names::{GROUP, GroupId, INSTANCE, REDIS_PORT, ROLE};
 use crate::build::secrets::Passwords;
 use crate::build::{Kind, jobs};
@@ -19,6 +20,9 @@ use crate::failover::redis::FirstGuard;
 use crate::failover::state::Role;
 use crate::failover::step::Step;
 use crate::rebalance::phase::{self as rebalance, SurplusState};
+
+/// Annotation of worldgen's Job: how far the world is, for people.
+const PROGRESS: &str = "fortia.dev/progress";
 
 /// Carries out a decision, in the order in which one part needs the other: servers, rights, records, Jobs.
 pub(super) async fn act(
@@ -43,7 +47,21 @@ pub(super) async fn act(
     if decision.worldgen {
         apply::create(context, plan, &jobs::worldgen(plan)).await?;
     }
+    tell_on_job(context, plan, seen).await?;
     act_on_rebalance(context, plan, status, seen, passwords, &decision.rebalance).await
+}
+
+/// Shows how far the world is on worldgen's Job: a Job's own status has no room for it.
+async fn tell_on_job(context: &Context, plan: &Plan, seen: &Observed) -> Result<(), Error> {
+    let name = plan.names.of("worldgen");
+    let (Some(world), Some(job)) = (status::made(seen), seen.jobs.get(&name)) else { return Ok(()) };
+    let bar = world.to_string();
+    if job.annotations().get(PROGRESS) != Some(&bar) {
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": { PROGRESS: bar } } }));
+        let jobs = context.api::<Job>(&plan.names.namespace);
+        jobs.patch_metadata(&name, &PatchParams::default(), &patch).await?;
+    }
+    Ok(())
 }
 
 async fn act_on_group(

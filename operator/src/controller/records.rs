@@ -4,7 +4,7 @@ use fortia_common::boot::Service;
 use fortia_common::command::{Action, Command};
 use fortia_common::records::{
     COMMANDS, COMMITTED, CONFIG, Config, HELD, Held, INSTANCE_PATTERN, Instance, LEASE, Progress, TOPOLOGY,
-    progress_key,
+    WORLD_PROGRESS, WorldProgress, progress_key,
 };
 use fortia_common::topology::Topology;
 use redis::aio::MultiplexedConnection;
@@ -24,6 +24,8 @@ pub(super) struct Records {
     pub(super) led: bool,
     pub(super) instances: Vec<Instance>,
     pub(super) progress: Vec<Progress>,
+    /// How far the world is made; read until it is.
+    pub(super) world: Option<WorldProgress>,
 }
 
 /// Why a record cannot be read or written.
@@ -67,6 +69,10 @@ pub(super) async fn read(
         led: expires.is_some_and(|expires| expires > now_ms),
         ..Records::default()
     };
+    if !status.world_ready {
+        let text = cmd("GET").arg(WORLD_PROGRESS).query_async(&mut open).await?;
+        records.world = parse(WORLD_PROGRESS, text)?;
+    }
     // Servers and progress matter only while a re-sharding runs.
     if let Some(rebalance) = &status.rebalance {
         records.instances = instances(&mut open).await?;

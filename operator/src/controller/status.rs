@@ -15,7 +15,7 @@ use super::reconcile::Error;
 use super::validate::{Invalid, Plan};
 use crate::build;
 use crate::crd::spec::FortiaCluster;
-use crate::crd::status::{FortiaClusterStatus, Phase};
+use crate::crd::status::{FortiaClusterStatus, Phase, World};
 use crate::failover::step::Step;
 use crate::rebalance::job::JobState;
 use crate::rebalance::phase as rebalance;
@@ -44,6 +44,11 @@ pub(super) fn complete(
     next.version = layout.version;
     next.selector = build::shard_selector(plan);
     next.tick = seen.records.as_ref().and_then(|records| records.tick).or(next.tick);
+    next.world = made(seen).or(next.world);
+    if let Some(world) = next.world.as_mut().filter(|_| next.world_ready) {
+        // The last word about it may be older than its end.
+        world.chunks = world.of;
+    }
     next.retain_until = next
         .rebalance
         .as_ref()
@@ -109,7 +114,7 @@ fn ready(plan: &Plan, seen: &Observed, decision: &Decision, degraded: &Verdict) 
         return no("GroupsStarting", "the topology is not written yet".into());
     }
     if !decision.next.world_ready {
-        return no("WorldStarting", "the world is being made".into());
+        return no("WorldStarting", generating(made(seen).or(decision.next.world)));
     }
     if let Some(message) = missing_servers(plan, seen) {
         return no("ServersStarting", message);
@@ -127,6 +132,16 @@ fn ready(plan: &Plan, seen: &Observed, decision: &Decision, degraded: &Verdict) 
     let message =
         if degraded.holds { degraded.message.clone() } else { "the world is served and ticks".into() };
     Verdict { holds: true, reason: "Serving", message }
+}
+
+/// How far the world is, for people.
+pub(super) fn generating(world: Option<World>) -> String {
+    world.map_or_else(|| "the world is being made".into(), |world| format!("generating the world: {world}"))
+}
+
+/// How far the world is by its worldgen.
+pub(super) fn made(seen: &Observed) -> Option<World> {
+    seen.records.as_ref().and_then(|records| records.world).map(World::from)
 }
 
 fn missing_servers(plan: &Plan, seen: &Observed) -> Option<String> {
@@ -256,5 +271,20 @@ async fn publish(
         if let Err(error) = context.recorder.publish(&event, &cluster.object_ref(&())).await {
             tracing::debug!(%error, "event lost");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_see_how_far_the_world_is() {
+        assert_eq!(generating(None), "the world is being made");
+        let world = World { chunks: 120, of: 289 };
+        assert_eq!(
+            generating(Some(world)),
+            "generating the world: 120 of 289 chunks, 41 % [########............]"
+        );
     }
 }

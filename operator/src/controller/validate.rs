@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fortia_common::records::{Config, EditStrategy, WorldConfig};
+use fortia_common::records::{Config, Durability, EditStrategy, WorldConfig};
 use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Resource, ResourceExt};
@@ -26,6 +26,11 @@ pub enum Invalid {
     /// A quantity that is none.
     #[error("spec.{0}: {1:?} is not a quantity: write a number with Ki, Mi, Gi, like 512Mi")]
     Quantity(&'static str, String),
+    /// A world that may grow to less than it is made with.
+    #[error(
+        "spec.world.limit: {0} chunks are less than the radius of {1}: the limit is the edge of the world"
+    )]
+    Limit(i32, u32),
     /// An affinity that is none.
     #[error("spec.{0}.affinity is not a Kubernetes Affinity: {1}")]
     Affinity(&'static str, String),
@@ -33,6 +38,9 @@ pub enum Invalid {
     #[error("the FortiaCluster has no {0}")]
     Metadata(&'static str),
 }
+
+/// Chunks a world may grow beyond its radius unless told otherwise: every region costs its ticker a look.
+const GROWTH: u32 = 64;
 
 /// The pods of one part, with all defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,6 +169,7 @@ pub fn validate(cluster: &FortiaCluster, settings: &Settings) -> Result<Plan, In
 fn config(cluster: &FortiaCluster, names: &Names, generation: i64) -> Result<Config, Invalid> {
     let spec = &cluster.spec;
     let period = duration("world.tickPeriod", &spec.world.tick_period)?;
+    let radius = u32::try_from(spec.world.radius).unwrap_or(1);
     let own_logs = (spec.logserver.replicas > 0)
         .then(|| format!("http://{}.{}.svc:4317", names.of("logserver"), names.namespace));
     Ok(Config {
@@ -168,11 +177,17 @@ fn config(cluster: &FortiaCluster, names: &Names, generation: i64) -> Result<Con
         world: WorldConfig {
             name: spec.world.name.clone().unwrap_or_else(|| names.cluster.clone()),
             seed: u64::try_from(spec.world.seed).unwrap_or_default(),
-            radius: u32::try_from(spec.world.radius).unwrap_or(1),
+            radius,
+            limit: limit(radius, spec.world.limit)?,
             tick_period_ms: u64::try_from(period.as_millis()).unwrap_or(1000),
         },
         edit_strategy: match spec.ticker.edit_strategy {
             crate::crd::spec::EditStrategy::Queue => EditStrategy::Queue,
+            crate::crd::spec::EditStrategy::Lock => EditStrategy::Lock,
+        },
+        durability: match spec.ticker.durability {
+            crate::crd::spec::Durability::Memory => Durability::Memory,
+            crate::crd::spec::Durability::Disk => Durability::Disk,
         },
         game_address: spec
             .game
@@ -252,6 +267,13 @@ fn quantities(values: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
     values.iter().map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned()))).collect()
 }
 
+/// How far the world may grow, in chunks.
+fn limit(radius: u32, wanted: Option<i32>) -> Result<u32, Invalid> {
+    let Some(wanted) = wanted else { return Ok(radius.saturating_mul(4).min(radius.saturating_add(GROWTH))) };
+    let limit = u32::try_from(wanted).ok().filter(|limit| *limit >= radius);
+    limit.ok_or(Invalid::Limit(wanted, radius))
+}
+
 /// Parses `1h30m`, `250ms`.
 fn duration(field: &'static str, text: &str) -> Result<Duration, Invalid> {
     let refuse = || Invalid::Duration(field, text.to_owned());
@@ -318,6 +340,15 @@ mod tests {
         for bad in ["", "1", "h", "1 h", "1d"] {
             assert!(duration("x", bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_world_may_grow_to_four_times_its_radius_but_not_without_bound() {
+        assert_eq!(limit(8, None).expect("a limit"), 32);
+        assert_eq!(limit(128, None).expect("a limit"), 192);
+        assert_eq!(limit(8, Some(8)).expect("a limit"), 8);
+        let error = limit(8, Some(7)).expect_err("less than the radius");
+        assert!(error.to_string().starts_with("spec.world.limit"), "{error}");
     }
 
     #[test]

@@ -117,6 +117,8 @@ pub enum DeletionPolicy {
     validation = Rule::new("has(self.name) == has(oldSelf.name) && (!has(self.name) || self.name == oldSelf.name)").message("world.name cannot be changed: the world was made under it; create another FortiaCluster instead"),
     validation = Rule::new("self.seed == oldSelf.seed").message("world.seed cannot be changed: the world was made from it; create another FortiaCluster instead"),
     validation = Rule::new("self.radius == oldSelf.radius").message("world.radius cannot be changed: the world was made with it; create another FortiaCluster instead"),
+    validation = Rule::new("has(self.limit) == has(oldSelf.limit) && (!has(self.limit) || self.limit == oldSelf.limit)").message("world.limit cannot be changed: the world was made with it; create another FortiaCluster instead"),
+    validation = Rule::new("!has(self.limit) || self.limit >= self.radius").message("world.limit must be at least world.radius: it is the edge of the world"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct World {
@@ -128,10 +130,15 @@ pub struct World {
     #[x_kube(validation = Rule::new("self >= 0").message("world.seed must be 0 or greater: use any whole number that is not negative"))]
     #[serde(default = "default_seed")]
     pub seed: i64,
-    /// Chunks from -radius to radius exist, both ways. Cannot be changed.
+    /// Chunks from -radius to radius are made at first, both ways. Cannot be changed.
     #[x_kube(validation = Rule::new("self >= 1 && self <= 512").message("world.radius must be between 1 and 512 chunks"))]
     #[serde(default = "default_radius")]
     pub radius: i32,
+    /// Chunks from -limit to limit are made when somebody comes near: the edge of the world. Default: four times the
+    /// radius, but at most 64 chunks beyond it. Cannot be changed.
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 640").message("world.limit must be between world.radius and 640 chunks"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i32>,
     /// Wanted time between two ticks, e.g. `1s` or `250ms`.
     #[schemars(length(max = 16), regex(pattern = "^([0-9]+(ms|s|m))+$"))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('50ms') && duration(self) <= duration('1m')").message("world.tickPeriod must be a duration between 50ms and 1m, like 250ms or 1s"))]
@@ -145,6 +152,7 @@ impl Default for World {
             name: None,
             seed: default_seed(),
             radius: default_radius(),
+            limit: None,
             tick_period: default_tick_period(),
         }
     }
@@ -328,6 +336,8 @@ pub struct Ticker {
     pub replicas: i32,
     /// How one editor per chunk is kept.
     pub edit_strategy: EditStrategy,
+    /// What a tick waits for before it counts. With `Disk` every tick waits for the shards' next sync.
+    pub durability: Durability,
     /// The pods.
     #[serde(flatten)]
     pub pods: Pods,
@@ -335,7 +345,12 @@ pub struct Ticker {
 
 impl Default for Ticker {
     fn default() -> Ticker {
-        Ticker { replicas: 2, edit_strategy: EditStrategy::Queue, pods: Pods::default() }
+        Ticker {
+            replicas: 2,
+            edit_strategy: EditStrategy::Queue,
+            durability: Durability::Memory,
+            pods: Pods::default(),
+        }
     }
 }
 
@@ -345,6 +360,18 @@ pub enum EditStrategy {
     /// Edits are sent to the owner of their chunk.
     #[default]
     Queue,
+    /// Edits are claims on blocks, made under locks that the shards keep.
+    Lock,
+}
+
+/// What a tick waits for before it counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Durability {
+    /// The memory of every shard's primary and, where every shard has one, of a replica.
+    #[default]
+    Memory,
+    /// Their disks.
+    Disk,
 }
 
 /// Log servers.

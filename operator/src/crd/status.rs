@@ -1,5 +1,8 @@
 //! What the operator answers: the authority for layout and primaries, and what people want to see.
 
+use std::fmt;
+
+use fortia_common::records::WorldProgress;
 use fortia_common::topology as wire;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -31,6 +34,9 @@ pub struct FortiaClusterStatus {
     pub tick: Option<u64>,
     /// Whether the world has been generated.
     pub world_ready: bool,
+    /// How far its generation is; none before it has begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub world: Option<World>,
     /// The Redis groups and who leads them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
@@ -74,6 +80,29 @@ impl Layout {
                 Placement::Jump => wire::Placement::Jump,
             },
         }
+    }
+}
+
+/// How far the generation of the world is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct World {
+    /// Chunks of the first radius that are made.
+    pub chunks: u64,
+    /// Chunks of the first radius.
+    pub of: u64,
+}
+
+/// Parts of the bar that shows how far the world is.
+const BAR: u64 = 20;
+
+impl fmt::Display for World {
+    /// A bar for people, like `120 of 289 chunks, 41 % [########............]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let World { chunks, of } = *self;
+        let part = |whole: u64| chunks.saturating_mul(whole).checked_div(of).unwrap_or(0).min(whole);
+        let (done, left) = (part(BAR) as usize, (BAR - part(BAR)) as usize);
+        write!(f, "{chunks} of {of} chunks, {} % [{}{}]", part(100), "#".repeat(done), ".".repeat(left))
     }
 }
 
@@ -224,4 +253,23 @@ pub struct FailedRebalance {
     pub generation: i64,
     /// Why.
     pub message: String,
+}
+
+impl From<WorldProgress> for World {
+    fn from(progress: WorldProgress) -> World {
+        World { chunks: progress.chunks, of: progress.of }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_progress_of_the_world_is_a_bar() {
+        let bar = |chunks, of| World { chunks, of }.to_string();
+        assert_eq!(bar(120, 289), "120 of 289 chunks, 41 % [########............]");
+        assert_eq!(bar(0, 0), "0 of 0 chunks, 0 % [....................]");
+        assert_eq!(bar(289, 289), "289 of 289 chunks, 100 % [####################]");
+    }
 }

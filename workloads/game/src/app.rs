@@ -59,6 +59,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(update::update))
         .routes(routes!(play::register))
         .routes(routes!(play::enter))
+        .routes(routes!(play::units))
         .routes(routes!(play::actions));
     fortia_rest::documented("Fortia game", described).with_state(app)
 }

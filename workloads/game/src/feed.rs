@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fortia_common::pace::Pace;
 use fortia_vec::ChunkPos;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
@@ -40,6 +41,7 @@ struct Inner {
     begun: watch::Sender<bool>,
     now: watch::Sender<Now>,
     history: Mutex<History>,
+    pace: Mutex<Pace>,
     news: broadcast::Sender<Arc<News>>,
     /// How many subscribers watch a chunk.
     watched: Mutex<HashMap<ChunkPos, usize>>,
@@ -51,6 +53,7 @@ impl Default for Feed {
             begun: watch::Sender::new(false),
             now: watch::Sender::new(Now { tick: 0, since: Instant::now() }),
             history: Mutex::default(),
+            pace: Mutex::default(),
             news: broadcast::Sender::new(NEWS),
             watched: Mutex::default(),
         }))
@@ -69,6 +72,11 @@ impl Feed {
     /// The newest committed tick, as it changes.
     pub(crate) fn now(&self) -> watch::Receiver<Now> {
         self.0.now.subscribe()
+    }
+
+    /// How many times as long as wanted the last ticks took; none before there are two.
+    pub(crate) fn dilation(&self, wanted: Duration) -> Option<f64> {
+        lock(&self.0.pace).dilation(wanted)
     }
 
     /// The newest tick and what changed after tick `after` up to it.
@@ -94,6 +102,7 @@ impl Feed {
         {
             let mut history = lock(&self.0.history);
             for tick in ticks {
+                lock(&self.0.pace).committed(tick.at);
                 changed.extend(tick.changed.iter().copied());
                 self.0.now.send_replace(Now { tick: tick.tick, since: tick.since });
                 history.push(tick.tick, tick.changed);

@@ -106,7 +106,7 @@ async fn serve(
     log.follow(server.config());
     let world = World::connect(server.boot(), server.topology());
     let feed = Feed::default();
-    let reader = Reader::new(world.clone(), feed.now());
+    let reader = Reader::new(world.clone(), feed.now(), server.config());
     let ticks = Ticks::new(control, server.topology());
     let following = tokio::spawn(feed.clone().follow(ticks, reader.clone(), server.stopping()));
     feed.begun(&server.stopping()).await;

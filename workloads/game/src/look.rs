@@ -1,5 +1,6 @@
 //! What everyone may see: GET /, /info, /chunks, /entities. No session needed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use bytes::Bytes;
 use fortia_proto::world::v1 as pb;
 use fortia_rest::{Json, Problem, Query};
 use fortia_vec::ChunkPos;
-use fortia_world::HEIGHT;
-use fortia_world::chunk::Column;
+use fortia_world::chunk::{Column, Lines};
+use fortia_world::{HEIGHT, generate};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use prost::Message;
@@ -51,9 +52,11 @@ impl Mode {
 pub(crate) struct Info {
     /// The world's name.
     world: String,
-    /// Chunks from -radius to radius exist, both ways.
+    /// Chunks from -radius to radius are there from the beginning, both ways.
     radius: u32,
-    /// Chunks along each side.
+    /// Chunks from -limit to limit are made when somebody comes near: the edge of the world.
+    limit: u32,
+    /// Chunks along each side that are there from the beginning.
     size: u32,
     /// Blocks from bottom to top.
     height: u32,
@@ -63,6 +66,10 @@ pub(crate) struct Info {
     tick: u64,
     /// Wanted time between two ticks.
     tick_period_ms: u64,
+    /// How many times as long as wanted the last 17 ticks took: 1 is on time, at 2 the world is at half its speed. Ticks
+    /// that do not fit into their period slow the world down and are never queued. None before there are two ticks.
+    #[schema(example = 1.0)]
+    dilation: Option<f64>,
     /// Whether ticks go on.
     mode: Mode,
     /// Version of the database; it grows with every re-sharding.
@@ -74,7 +81,7 @@ pub(crate) struct Info {
 pub(crate) struct ChunksAnswer {
     /// The chunks are as they were after this tick.
     tick: u64,
-    /// In the order asked; chunks that do not exist are left out.
+    /// In the order asked; chunks that are beyond the world or not made yet are left out.
     chunks: Vec<ChunkShape>,
 }
 
@@ -85,6 +92,18 @@ pub(crate) struct EntitiesAnswer {
     tick: u64,
     /// All entities in the chunks asked for.
     entities: Vec<EntityShape>,
+}
+
+/// Which chunks, and what of them.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ChunksQuery {
+    /// Chunk x coordinates, with commas between them, at most 64: `0,1`.
+    x: Option<String>,
+    /// Chunk y coordinates, as many: `0,0`.
+    y: Option<String>,
+    /// Whether to tell which blocks are hidden, so that they need not be drawn (JSON only; default false).
+    hidden: Option<bool>,
 }
 
 /// Which chunks.
@@ -111,10 +130,12 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Json<Info> {
     Json(Info {
         size: world.radius.saturating_mul(2).saturating_add(1),
         radius: world.radius,
+        limit: world.limit,
         height: u32::from(HEIGHT),
         seed: world.seed.to_string(),
         tick: now.tick,
         tick_period_ms: world.tick_period_ms,
+        dilation: app.feed.dilation(Duration::from_millis(world.tick_period_ms)).map(to_hundredths),
         mode: app.mode(),
         version: app.topology.borrow().serving.version,
         world: world.name,
@@ -125,7 +146,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Json<Info> {
 ///
 /// As JSON, or as protobuf `fortia.world.v1.Chunks` for `Accept: application/x-protobuf`. The ETag changes with the
 /// chunks' content, not with the tick; the tick is also in the header `fortia-tick`.
-#[utoipa::path(get, path = "/chunks", params(AreaQuery), responses(
+#[utoipa::path(get, path = "/chunks", params(ChunksQuery), responses(
     (status = 200, body = ChunksAnswer),
     (status = 304, description = "If-None-Match names what is there"),
     (status = 400, description = "The query names no area", body = Problem, content_type = "application/problem+json"),
@@ -133,18 +154,28 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Json<Info> {
 pub(crate) async fn chunks(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Query(query): Query<AreaQuery>,
+    Query(ChunksQuery { x, y, hidden }): Query<ChunksQuery>,
 ) -> Result<Response, Problem> {
-    let at = app.area(&query)?;
+    let at = app.area(&AreaQuery { x, y })?;
+    let hidden = hidden.unwrap_or(false);
     let seen = app.reader.chunks(&at).await.map_err(refusal::of_world)?;
     let protobuf = accepts_protobuf(&headers);
-    let tag = tag(protobuf, &seen.it);
+    let tag = tag(
+        if protobuf {
+            'p'
+        } else if hidden {
+            'h'
+        } else {
+            'j'
+        },
+        &seen.it,
+    );
     let mut response = if is_known(&headers, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else if protobuf {
         ([(CONTENT_TYPE, PROTOBUF)], as_protobuf(&seen).map_err(refusal::of_world)?).into_response()
     } else {
-        Json(as_json(&seen).map_err(refusal::of_world)?).into_response()
+        Json(as_json(&seen, hidden).map_err(refusal::of_world)?).into_response()
     };
     let kept = response.headers_mut();
     kept.insert(TICK, HeaderValue::from(seen.tick));
@@ -175,8 +206,8 @@ impl App {
     fn area(&self, query: &AreaQuery) -> Result<Vec<ChunkPos>, Problem> {
         let mut at = area::parse(query.x.as_deref(), query.y.as_deref(), READ_LIMIT)
             .map_err(|error| Problem::bad_request(error.to_string()))?;
-        let radius = self.config.borrow().world.radius;
-        at.retain(|at| at.is_within(radius));
+        let limit = self.config.borrow().world.limit;
+        at.retain(|at| at.is_within(limit));
         Ok(at)
     }
 
@@ -188,9 +219,39 @@ impl App {
     }
 }
 
-fn as_json(seen: &Seen<Vec<(ChunkPos, Bytes)>>) -> Result<ChunksAnswer, ReadError> {
-    let chunks = seen.it.iter().map(|(_, bytes)| Ok(ChunkShape::from(&Column::decode(bytes)?)));
-    Ok(ChunksAnswer { tick: seen.tick, chunks: chunks.collect::<Result<_, ReadError>>()? })
+fn to_hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+fn as_json(seen: &Seen<Vec<(ChunkPos, Bytes)>>, hidden: bool) -> Result<ChunksAnswer, ReadError> {
+    let columns = seen.it.iter().map(|(at, bytes)| Ok((*at, Column::decode(bytes)?)));
+    let columns: Vec<(ChunkPos, Column)> = columns.collect::<Result<_, ReadError>>()?;
+    let mut chunks: Vec<ChunkShape> = columns.iter().map(|(_, column)| ChunkShape::from(column)).collect();
+    if hidden {
+        let known: HashMap<ChunkPos, &Column> = columns.iter().map(|(at, column)| (*at, column)).collect();
+        for (chunk, (at, column)) in chunks.iter_mut().zip(&columns) {
+            let around =
+                [(-1, 0), (1, 0), (0, -1), (0, 1)].map(|(x, y)| known.get(&at.offset(x, y)).copied());
+            chunk.hidden = Some(runs(&generate::hidden(column, around)));
+        }
+    }
+    Ok(ChunksAnswer { tick: seen.tick, chunks })
+}
+
+/// Lengths of runs of unset and set bits in turn, in the order in which blocks are told.
+fn runs(lines: &Lines) -> Vec<u32> {
+    let mut runs = vec![0];
+    let mut last = 0;
+    for bit in (0..HEIGHT).flat_map(|z| lines.iter().map(move |line| line >> z & 1)) {
+        if bit != last {
+            runs.push(0);
+            last = bit;
+        }
+        if let Some(length) = runs.last_mut() {
+            *length += 1;
+        }
+    }
+    runs
 }
 
 fn as_protobuf(seen: &Seen<Vec<(ChunkPos, Bytes)>>) -> Result<Vec<u8>, ReadError> {
@@ -208,7 +269,7 @@ fn accepts_protobuf(headers: &HeaderMap) -> bool {
 }
 
 /// A weak tag of the content: the same chunks have the same tag in every tick and however they are compressed.
-fn tag(protobuf: bool, chunks: &[(ChunkPos, Bytes)]) -> String {
+fn tag(format: char, chunks: &[(ChunkPos, Bytes)]) -> String {
     let mut hash = Xxh3::new();
     for (at, bytes) in chunks {
         hash.update(&at.x.to_le_bytes());
@@ -216,7 +277,7 @@ fn tag(protobuf: bool, chunks: &[(ChunkPos, Bytes)]) -> String {
         hash.update(&(bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     }
-    format!("W/\"{}{:032x}\"", if protobuf { 'p' } else { 'j' }, hash.digest128())
+    format!("W/\"{format}{:032x}\"", hash.digest128())
 }
 
 fn is_known(headers: &HeaderMap, tag: &str) -> bool {
@@ -246,12 +307,10 @@ mod tests {
     fn a_tag_changes_with_content_place_and_format_only() {
         let chunk =
             |x, bytes: &'static str| vec![(ChunkPos::new(x, 0), Bytes::from_static(bytes.as_bytes()))];
-        let first = tag(false, &chunk(0, "a"));
-        assert_eq!(first, tag(false, &chunk(0, "a")));
-        assert!(
-            ![tag(false, &chunk(0, "b")), tag(false, &chunk(1, "a")), tag(true, &chunk(0, "a"))]
-                .contains(&first)
-        );
+        let first = tag('j', &chunk(0, "a"));
+        assert_eq!(first, tag('j', &chunk(0, "a")));
+        let others = [tag('j', &chunk(0, "b")), tag('j', &chunk(1, "a")), tag('p', &chunk(0, "a"))];
+        assert!(!others.contains(&first), "{others:?}");
     }
 
     #[test]

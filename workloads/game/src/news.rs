@@ -60,7 +60,7 @@ fn text(shape: &impl serde::Serialize) -> String {
 mod tests {
     use fortia_vec::BlockPos;
     use fortia_world::chunk::Column;
-    use fortia_world::entity::Entity;
+    use fortia_world::entity::{Entity, Kind};
     use serde_json::{Value, json};
 
     use super::*;
@@ -70,8 +70,8 @@ mod tests {
         let area = Area {
             columns: vec![Column::empty(ChunkPos::new(0, 0)), Column::empty(ChunkPos::new(1, 0))],
             entities: vec![
-                Entity::handyman(7, "bob", BlockPos::new(3, 3, 30)),
-                Entity::handyman(8, "eve", BlockPos::new(17, 3, 30)),
+                Entity::new(Kind::Handyman, 7, "bob", BlockPos::new(3, 3, 30), BlockPos::default()),
+                Entity::new(Kind::Handyman, 8, "eve", BlockPos::new(17, 3, 30), BlockPos::default()),
             ],
         };
         let news = News::of(5, &area);

@@ -1,9 +1,10 @@
 //! Orders of a player, parsed from JSON into what the ticker reads. Knows no HTTP server and no storage.
 
 use fortia_vec::{BlockPos, CHUNK};
-use fortia_world::HEIGHT;
 use fortia_world::block::Block;
+use fortia_world::entity::{Entity, Kind};
 use fortia_world::order::Order;
+use fortia_world::{HEIGHT, rules};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -31,6 +32,15 @@ pub(crate) struct UnitOrder {
     pub(crate) order: OrderShape,
 }
 
+/// What a unit is to do, as far as the request alone says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// All is said.
+    Order(Order),
+    /// To attack this one, wherever it is.
+    Attack(u64),
+}
+
 /// Why orders cannot be given, and what could be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OrderError {
@@ -38,10 +48,13 @@ pub(crate) enum OrderError {
     #[error("give 1 to {LIMIT} orders at once, not {0}")]
     Count(usize),
     /// Not an id.
-    #[error("unit {0:?} is not an id: use one from POST /enter, as a string")]
+    #[error("unit {0:?} is not an id: use one from GET /units, as a string")]
     Unit(String),
-    /// Not a kind, or not one yet.
-    #[error("order kind {0:?} is not known: use one of hold, move, chop, mine, build")]
+    /// Not an id of one to attack.
+    #[error("order attack needs `target`: an id from GET /entities, as a string, not {0:?}")]
+    Target(String),
+    /// Not a kind.
+    #[error("order kind {0:?} is not known: use one of hold, move, chop, mine, build, attack, train")]
     Kind(String),
     /// The place the kind needs is absent.
     #[error("order {0} needs `{1}`: a place like {{\"x\": 1, \"y\": 2, \"z\": 30}}")]
@@ -59,41 +72,103 @@ pub(crate) enum OrderError {
         top: i32,
     },
     /// A block nobody can place.
-    #[error("block {0:?} cannot be built: use {1}")]
+    #[error("block {0:?} cannot be built: order build needs `block`: use {1}")]
     Block(String, String),
+    /// A unit nobody can train.
+    #[error("unit kind {0:?} cannot be trained: order train needs `recruit`: use {1}")]
+    Recruit(String, String),
 }
 
-/// Parses orders for a world of `radius` chunks into unit ids and orders.
+impl Wish {
+    /// Whom it is about, beside the unit.
+    pub(crate) fn target(self) -> Option<u64> {
+        match self {
+            Wish::Order(_) => None,
+            Wish::Attack(target) => Some(target),
+        }
+    }
+}
+
+/// Why a unit is not given an order, as the world was seen.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// Not now.
+    #[error("unit {0}: {1}")]
+    Busy(u64, String),
+    /// Never.
+    #[error("unit {0}: {1}")]
+    Unable(u64, String),
+    /// The target is not there.
+    #[error("there is no {0} to attack: choose an id from GET /entities")]
+    NoTarget(u64),
+    /// The target is one's own.
+    #[error("{0} is your own: choose somebody else's unit or building to attack")]
+    OwnTarget(u64),
+}
+
+/// The order that a unit gets, from what was seen after `tick`. The ticker checks all of it again when it runs.
+///
+/// # Errors
+/// When the unit does not take such an order, or there is nobody to attack.
+pub(crate) fn give<'a>(
+    unit: &Entity,
+    wish: Wish,
+    tick: u64,
+    seen: impl Fn(u64) -> Option<&'a Entity>,
+) -> Result<Order, Refused> {
+    let order = match wish {
+        Wish::Order(order) => order,
+        Wish::Attack(target) => {
+            let it = seen(target).filter(|it| !it.is_dead()).ok_or(Refused::NoTarget(target))?;
+            if it.owner == unit.owner {
+                return Err(Refused::OwnTarget(target));
+            }
+            Order::Attack { target, at: it.at, seen: tick }
+        }
+    };
+    match unit.refuses(order) {
+        Some(reason) if unit.is_occupied() => Err(Refused::Busy(unit.id, reason)),
+        Some(reason) => Err(Refused::Unable(unit.id, reason)),
+        None => Ok(order),
+    }
+}
+
+/// Parses orders for a world of `radius` chunks into unit ids and what they are to do.
 ///
 /// # Errors
 /// At the first order that makes no sense.
-pub(crate) fn parse(orders: &Orders, radius: u32) -> Result<Vec<(u64, Order)>, OrderError> {
+pub(crate) fn parse(orders: &Orders, radius: u32) -> Result<Vec<(u64, Wish)>, OrderError> {
     let count = orders.orders.len();
     if !(1..=LIMIT).contains(&count) {
         return Err(OrderError::Count(count));
     }
-    orders.orders.iter().map(|o| Ok((unit(&o.unit)?, order(&o.order, radius)?))).collect()
+    orders.orders.iter().map(|o| Ok((unit(&o.unit)?, wish(&o.order, radius)?))).collect()
 }
 
 fn unit(text: &str) -> Result<u64, OrderError> {
     text.parse().map_err(|_| OrderError::Unit(start_of(text)))
 }
 
-fn order(shape: &OrderShape, radius: u32) -> Result<Order, OrderError> {
+fn wish(shape: &OrderShape, radius: u32) -> Result<Wish, OrderError> {
     let place = |kind, name, place: Option<Place>| match place {
         Some(place) => inside(place, radius),
         None => Err(OrderError::Place(kind, name)),
     };
-    match shape.kind.as_str() {
-        "hold" => Ok(Order::Hold),
-        "move" => Ok(Order::Move { to: place("move", "to", shape.to)? }),
-        "chop" => Ok(Order::Chop { at: place("chop", "at", shape.at)? }),
-        "mine" => Ok(Order::Mine { at: place("mine", "at", shape.at)? }),
+    Ok(Wish::Order(match shape.kind.as_str() {
+        "hold" => Order::Hold,
+        "move" => Order::Move { to: place("move", "to", shape.to)? },
+        "chop" => Order::Chop { at: place("chop", "at", shape.at)? },
+        "mine" => Order::Mine { at: place("mine", "at", shape.at)? },
         "build" => {
-            Ok(Order::Build { at: place("build", "at", shape.at)?, block: block(shape.block.as_deref())? })
+            Order::Build { at: place("build", "at", shape.at)?, block: block(shape.block.as_deref())? }
         }
-        other => Err(OrderError::Kind(start_of(other))),
-    }
+        "train" => Order::Train { kind: recruit(shape.recruit.as_deref())? },
+        "attack" => {
+            let text = shape.target.as_deref().unwrap_or_default();
+            return text.parse().map(Wish::Attack).map_err(|_| OrderError::Target(start_of(text)));
+        }
+        other => return Err(OrderError::Kind(start_of(other))),
+    }))
 }
 
 fn inside(place: Place, radius: u32) -> Result<BlockPos, OrderError> {
@@ -107,9 +182,17 @@ fn inside(place: Place, radius: u32) -> Result<BlockPos, OrderError> {
 
 fn block(name: Option<&str>) -> Result<Block, OrderError> {
     let name = name.unwrap_or_default();
-    Block::from_name(name).filter(|block| block.cost().is_some()).ok_or_else(|| {
-        let buildable = Block::ALL.into_iter().filter(|block| block.cost().is_some()).map(Block::name);
-        OrderError::Block(start_of(name), buildable.collect::<Vec<_>>().join(" or "))
+    Block::from_name(name).filter(|block| rules::building(*block).is_some()).ok_or_else(|| {
+        let all = rules::BUILDINGS.map(|product| product.what.name());
+        OrderError::Block(start_of(name), all.join(" or "))
+    })
+}
+
+fn recruit(name: Option<&str>) -> Result<Kind, OrderError> {
+    let name = name.unwrap_or_default();
+    Kind::from_name(name).filter(|kind| rules::recruit(*kind).is_some()).ok_or_else(|| {
+        let all = rules::RECRUITS.map(|product| product.what.name());
+        OrderError::Recruit(start_of(name), all.join(" or "))
     })
 }
 
@@ -120,11 +203,12 @@ fn start_of(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use fortia_world::entity::{Due, Event};
     use serde_json::{Value, json};
 
     use super::*;
 
-    fn parsed(order: Value) -> Result<Order, OrderError> {
+    fn parsed(order: Value) -> Result<Wish, OrderError> {
         let orders = json!({"orders": [{"unit": "18446744073709551615", "order": order}]});
         let orders = parse(&serde_json::from_value(orders).expect("shape"), 2)?;
         assert_eq!(orders[0].0, u64::MAX);
@@ -135,22 +219,26 @@ mod tests {
     fn every_kind_of_order_is_understood() {
         let at = BlockPos::new(1, -2, 30);
         let place = json!({"x": 1, "y": -2, "z": 30});
-        assert_eq!(parsed(json!({"kind": "hold"})), Ok(Order::Hold));
-        assert_eq!(parsed(json!({"kind": "move", "to": place})), Ok(Order::Move { to: at }));
-        assert_eq!(parsed(json!({"kind": "chop", "at": place})), Ok(Order::Chop { at }));
-        assert_eq!(parsed(json!({"kind": "mine", "at": place})), Ok(Order::Mine { at }));
-        assert_eq!(
-            parsed(json!({"kind": "build", "at": place, "block": "wall"})),
-            Ok(Order::Build { at, block: Block::Wall })
-        );
+        let order = |order| Ok(Wish::Order(order));
+        assert_eq!(parsed(json!({"kind": "hold"})), order(Order::Hold));
+        assert_eq!(parsed(json!({"kind": "move", "to": place})), order(Order::Move { to: at }));
+        assert_eq!(parsed(json!({"kind": "chop", "at": place})), order(Order::Chop { at }));
+        assert_eq!(parsed(json!({"kind": "mine", "at": place})), order(Order::Mine { at }));
+        for block in [Block::Wall, Block::Planks, Block::House, Block::Barracks] {
+            let build = json!({"kind": "build", "at": place, "block": block.name()});
+            assert_eq!(parsed(build), order(Order::Build { at, block }));
+        }
+        let train = json!({"kind": "train", "recruit": "fighter"});
+        assert_eq!(parsed(train), order(Order::Train { kind: Kind::Fighter }));
+        assert_eq!(parsed(json!({"kind": "attack", "target": "7"})), Ok(Wish::Attack(7)));
     }
 
     #[test]
     fn an_unknown_kind_is_refused_with_the_kinds_there_are() {
-        let error = parsed(json!({"kind": "attack"})).expect_err("unknown");
+        let error = parsed(json!({"kind": "dance"})).expect_err("unknown");
         assert_eq!(
             error.to_string(),
-            "order kind \"attack\" is not known: use one of hold, move, chop, mine, build"
+            "order kind \"dance\" is not known: use one of hold, move, chop, mine, build, attack, train"
         );
     }
 
@@ -163,7 +251,15 @@ mod tests {
             [json!({"kind": "build", "at": place}), json!({"kind": "build", "at": place, "block": "stone"})]
         {
             let error = parsed(order).expect_err("no block to build").to_string();
-            assert!(error.ends_with("use planks or wall"), "{error}");
+            assert!(error.ends_with("use planks or wall or house or barracks"), "{error}");
+        }
+        for order in [json!({"kind": "train"}), json!({"kind": "train", "recruit": "camp"})] {
+            let error = parsed(order).expect_err("nobody to train").to_string();
+            assert!(error.ends_with("use fighter"), "{error}");
+        }
+        for order in [json!({"kind": "attack"}), json!({"kind": "attack", "target": "bob"})] {
+            let error = parsed(order).expect_err("nobody to attack").to_string();
+            assert!(error.starts_with("order attack needs `target`"), "{error}");
         }
     }
 
@@ -191,5 +287,36 @@ mod tests {
             Err(OrderError::Count(LIMIT + 1))
         );
         assert_eq!(parse(&Orders { orders: vec![hold("bob")] }, 2), Err(OrderError::Unit("bob".into())));
+    }
+
+    #[test]
+    fn an_attack_goes_to_where_the_target_was_seen_and_to_nobody_of_ones_own() {
+        let unit = |kind, id, owner| {
+            Entity::new(kind, id, owner, BlockPos::new(id as i32, 0, 9), BlockPos::default())
+        };
+        let (fighter, foe) = (unit(Kind::Fighter, 1, "ann"), unit(Kind::Handyman, 2, "eve"));
+        let (mut dead, own) = (unit(Kind::Handyman, 3, "eve"), unit(Kind::House, 4, "ann"));
+        dead.health = 0;
+        let all = [&fighter, &foe, &dead, &own];
+        let give = |unit: &Entity, target| {
+            give(unit, Wish::Attack(target), 7, |id| all.iter().copied().find(|it| it.id == id))
+        };
+        assert_eq!(give(&fighter, 2), Ok(Order::Attack { target: 2, at: foe.at, seen: 7 }));
+        assert_eq!(give(&fighter, 3), Err(Refused::NoTarget(3)));
+        assert_eq!(give(&fighter, 9), Err(Refused::NoTarget(9)));
+        assert_eq!(give(&fighter, 4), Err(Refused::OwnTarget(4)));
+        let refused = give(&foe, 1).expect_err("handymen do not attack").to_string();
+        assert_eq!(refused, "unit 2: a handyman cannot attack: it takes hold, move, chop, mine, build");
+    }
+
+    #[test]
+    fn who_is_dead_or_busy_takes_no_orders_and_says_until_when() {
+        let at = BlockPos::new(0, 0, 9);
+        let mut unit = Entity::new(Kind::Handyman, 5, "ann", at, at);
+        let hold = |unit: &Entity| give(unit, Wish::Order(Order::Hold), 7, |_| None);
+        assert_eq!(hold(&unit), Ok(Order::Hold));
+        unit.health = 0;
+        unit.due = Some(Due { event: Event::Revived, tick: 30 });
+        assert_eq!(hold(&unit), Err(Refused::Busy(5, "this handyman is dead until tick 30".into())));
     }
 }

@@ -1,4 +1,5 @@
-//! What players do: POST /register joins the world, /enter opens a play session, /actions gives orders.
+//! What players do: POST /register joins the world, /enter opens a play session, /actions gives orders, and GET /units
+//! shows what one has.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use fortia_proto::world::v1 as pb;
 use fortia_rdb::world::Player as Joined;
 use fortia_rest::{Json, Problem};
 use fortia_vec::BlockPos;
-use fortia_world::entity::Entity;
+use fortia_world::entity::{Entity, Kind};
+use fortia_world::order::Order;
 use fortia_world::{start, wire};
 use http::StatusCode;
 use prost::Message;
@@ -19,7 +21,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::order::{self, Orders};
+use crate::order::{self, Orders, Wish};
+use crate::read::Seen;
 use crate::refusal;
 use crate::session::Player;
 use crate::shapes::{EntityShape, Place};
@@ -31,7 +34,7 @@ pub(crate) struct JoinAnswer {
     player: String,
     /// Where the first units appear; z is found when they do.
     start: Place,
-    /// Ids of the player's units: 64-bit numbers as text.
+    /// Ids of what the player has: 64-bit numbers as text.
     units: Vec<String>,
     /// The tick after which they are there; absent when they are.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,12 +48,35 @@ pub(crate) struct EnterAnswer {
     player: String,
     /// Where the player started.
     start: Place,
-    /// The units are as they were after this tick.
+    /// What the player has.
+    #[serde(flatten)]
+    holdings: Holdings,
+}
+
+/// Answer of GET /units: what a player has.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct Holdings {
+    /// All is as it was after this tick.
     tick: u64,
-    /// The player's units.
+    /// Goods in the stock, which is at the camp and pays for what is built and trained anywhere.
+    stock: Stock,
+    /// The player's handymen and fighters, ascending by id; handymen who wait to come back are among them.
     units: Vec<EntityShape>,
-    /// Ids of units that are not there yet: they appear within the next ticks.
+    /// The player's camp, houses and barracks, ascending by id.
+    buildings: Vec<EntityShape>,
+    /// Fighters and buildings that are gone for good; POST /enter forgets them.
+    fallen: Vec<EntityShape>,
+    /// Ids of those that are not there yet: they appear within the next ticks.
     awaited: Vec<String>,
+}
+
+/// Goods of a player.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct Stock {
+    /// Pieces of wood.
+    wood: u32,
+    /// Pieces of stone.
+    stone: u32,
 }
 
 /// Answer of POST /actions.
@@ -79,10 +105,11 @@ pub(crate) async fn register(State(app): State<Arc<App>>, Player(name): Player) 
             (StatusCode::CREATED, player, units)
         }
     };
-    // A server that ended between the two writes of a join left a player without units: they are asked for again.
-    let alive = app.reader.entities(&units).await.map_err(refusal::of_world)?;
-    let tick = match alive.it.is_empty() {
-        true => Some(spawn(&app, &name, player.start, &units).await?),
+    // A server that ended between the two writes of a join left a player without units: they are asked for again. Once
+    // there is a camp, asking changes nothing.
+    let camp = app.reader.entities(&[start::camp_id(&name)]).await.map_err(refusal::of_world)?;
+    let tick = match camp.it.is_empty() {
+        true => Some(spawn(&app, &name, player.start).await?),
         false => None,
     };
     let units = units.iter().map(u64::to_string).collect();
@@ -103,8 +130,9 @@ async fn join(app: &App, name: &str) -> Result<(Joined, Vec<u64>), Problem> {
     Ok((player, units))
 }
 
-async fn spawn(app: &App, name: &str, at: BlockPos, units: &[u64]) -> Result<u64, Problem> {
-    let spawn = pb::Spawn { owner: name.to_owned(), at: Some(wire::block_pos(at)), units: units.to_vec() };
+async fn spawn(app: &App, name: &str, at: BlockPos) -> Result<u64, Problem> {
+    let units = start::unit_ids(name, start::UNITS);
+    let spawn = pb::Spawn { owner: name.to_owned(), at: Some(wire::block_pos(at)), units };
     queue(app, name, at, pb::action::Kind::Spawn(spawn)).await
 }
 
@@ -118,7 +146,7 @@ async fn queue(app: &App, player: &str, at: BlockPos, kind: pb::action::Kind) ->
     Ok(tick)
 }
 
-/// Opens a play session: the player and its units.
+/// Opens a play session: the player and what it has.
 #[utoipa::path(post, path = "/enter", responses(
     (status = 200, body = EnterAnswer),
     (status = 401, description = "Not logged in", body = Problem, content_type = "application/problem+json"),
@@ -129,31 +157,78 @@ pub(crate) async fn enter(
     Player(name): Player,
 ) -> Result<Json<EnterAnswer>, Problem> {
     let player = app.reader.player(&name).await.map_err(refusal::of_world)?.ok_or_else(not_joined)?;
-    let ids = app.reader.player_entities(&name).await.map_err(refusal::of_world)?;
-    let seen = app.reader.entities(&ids).await.map_err(refusal::of_world)?;
-    let awaited = ids.iter().filter(|id| seen.it.iter().all(|unit| unit.id != **id)).map(u64::to_string);
-    Ok(Json(EnterAnswer {
+    let (ids, seen) = owned(&app, &name).await?;
+    let gone: Vec<u64> = seen.it.iter().filter(|it| is_gone(it)).map(|it| it.id).collect();
+    // They are told now, and are forgotten at the next entry if it cannot be done now.
+    if let Err(error) = app.world.forget_entities(&name, &gone).await {
+        tracing::debug!(player = &*name, %error, "the fallen are not forgotten yet");
+    }
+    let answer = EnterAnswer {
         player: name.to_string(),
         start: player.start.into(),
-        tick: seen.tick,
-        units: seen.it.iter().map(EntityShape::from).collect(),
-        awaited: awaited.collect(),
-    }))
+        holdings: Holdings::of(&ids, &seen),
+    };
+    Ok(Json(answer))
+}
+
+/// What one has: units, buildings and the stock.
+#[utoipa::path(get, path = "/units", responses(
+    (status = 200, body = Holdings),
+    (status = 401, description = "Not logged in", body = Problem, content_type = "application/problem+json"),
+))]
+pub(crate) async fn units(
+    State(app): State<Arc<App>>,
+    Player(name): Player,
+) -> Result<Json<Holdings>, Problem> {
+    let (ids, seen) = owned(&app, &name).await?;
+    Ok(Json(Holdings::of(&ids, &seen)))
+}
+
+/// The ids of what a player has, and those of it that are there.
+async fn owned(app: &App, name: &str) -> Result<(Vec<u64>, Seen<Vec<Entity>>), Problem> {
+    let ids = app.reader.player_entities(name).await.map_err(refusal::of_world)?;
+    let seen = app.reader.entities(&ids).await.map_err(refusal::of_world)?;
+    Ok((ids, seen))
+}
+
+/// Whether it is dead and does not come back.
+fn is_gone(it: &Entity) -> bool {
+    it.is_dead() && it.due.is_none()
+}
+
+impl Holdings {
+    fn of(ids: &[u64], seen: &Seen<Vec<Entity>>) -> Holdings {
+        let mut holdings = Holdings { tick: seen.tick, ..Holdings::default() };
+        for it in &seen.it {
+            if it.kind == Kind::Camp {
+                holdings.stock = Stock { wood: it.goods.wood, stone: it.goods.stone };
+            }
+            match it {
+                it if is_gone(it) => &mut holdings.fallen,
+                it if it.kind.is_unit() => &mut holdings.units,
+                _ => &mut holdings.buildings,
+            }
+            .push(EntityShape::from(it));
+        }
+        let awaited = ids.iter().filter(|id| seen.it.iter().all(|unit| unit.id != **id));
+        holdings.awaited = awaited.map(u64::to_string).collect();
+        holdings
+    }
 }
 
 fn not_joined() -> Problem {
     Problem::conflict("you have not joined this world: send POST /register first")
 }
 
-/// Gives orders to units one owns.
+/// Gives orders to units and buildings one owns.
 ///
-/// Kinds of orders: hold; move with `to`; chop or mine with `at`; build with `at` and `block`. An order replaces the
-/// one before. Whether the world allows it shows in the unit's `outcome`.
+/// Kinds of orders: hold; move with `to`; chop or mine with `at`; build with `at` and `block`; attack with `target`;
+/// train with `recruit`. An order replaces the one before. Whether the world allows it shows in the unit's `outcome`.
 #[utoipa::path(post, path = "/actions", request_body = Orders, responses(
     (status = 202, description = "Queued", body = ActionsAnswer),
     (status = 401, description = "Not logged in", body = Problem, content_type = "application/problem+json"),
     (status = 403, description = "Not one's own unit", body = Problem, content_type = "application/problem+json"),
-    (status = 409, description = "A unit is not there yet", body = Problem, content_type = "application/problem+json"),
+    (status = 409, description = "A unit takes no orders now, or a target is not there", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "Orders that make no sense", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "The world is paused", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -162,34 +237,38 @@ pub(crate) async fn actions(
     Player(name): Player,
     Json(orders): Json<Orders>,
 ) -> Result<Response, Problem> {
-    let radius = app.config.borrow().world.radius;
-    let orders = order::parse(&orders, radius).map_err(|error| Problem::unprocessable(error.to_string()))?;
+    let limit = app.config.borrow().world.limit;
+    let wishes = order::parse(&orders, limit).map_err(|error| Problem::unprocessable(error.to_string()))?;
     let own = app.reader.player_entities(&name).await.map_err(refusal::of_world)?;
-    if let Some((unit, _)) = orders.iter().find(|(unit, _)| !own.contains(unit)) {
+    if let Some((unit, _)) = wishes.iter().find(|(unit, _)| !own.contains(unit)) {
         return Err(Problem::forbidden(format!(
-            "unit {unit} is not yours: order units listed by POST /enter"
+            "unit {unit} is not yours: order units listed by GET /units"
         )));
     }
-    let places = places(&app, orders.iter().map(|(unit, _)| *unit)).await?;
-    let mut tick = 0;
-    // One after the other: orders for one unit must not overtake each other.
-    for (unit, order) in orders {
-        let at = places.get(&unit).copied().ok_or_else(|| {
-            Problem::conflict(format!(
-                "unit {unit} is not in the world yet: it appears within the next ticks"
-            ))
-        })?;
-        let command = pb::Command { unit, order: Some(order.to_proto()) };
-        tick = tick.max(queue(&app, &name, at, pb::action::Kind::Command(command)).await?);
-    }
-    Ok((StatusCode::ACCEPTED, Json(ActionsAnswer { tick })).into_response())
-}
-
-/// Where units stand.
-async fn places(app: &App, units: impl Iterator<Item = u64>) -> Result<HashMap<u64, BlockPos>, Problem> {
-    let mut ids: Vec<u64> = units.collect();
+    let mut ids: Vec<u64> =
+        wishes.iter().flat_map(|(unit, wish)| [Some(*unit), wish.target()]).flatten().collect();
     ids.sort_unstable();
     ids.dedup();
     let seen = app.reader.entities(&ids).await.map_err(refusal::of_world)?;
-    Ok(seen.it.into_iter().map(|Entity { id, at, .. }| (id, at)).collect())
+    let there: HashMap<u64, &Entity> = seen.it.iter().map(|it| (it.id, it)).collect();
+    let ordered = |(id, wish): &(u64, Wish)| {
+        let unit = there.get(id).copied().ok_or_else(|| refusal::of_absent(*id))?;
+        Ok((
+            unit,
+            order::give(unit, *wish, seen.tick, |id| there.get(&id).copied()).map_err(refusal::of_order)?,
+        ))
+    };
+    let ordered: Vec<(&Entity, Order)> = wishes.iter().map(ordered).collect::<Result<_, Problem>>()?;
+    let mut tick = 0;
+    // One after the other: orders for one unit must not overtake each other.
+    for (unit, order) in ordered {
+        let command = pb::Command {
+            unit: unit.id,
+            order: Some(order.to_proto()),
+            at: Some(wire::block_pos(unit.at)),
+            seen: seen.tick,
+        };
+        tick = tick.max(queue(&app, &name, unit.at, pb::action::Kind::Command(command)).await?);
+    }
+    Ok((StatusCode::ACCEPTED, Json(ActionsAnswer { tick })).into_response())
 }

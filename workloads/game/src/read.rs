@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use fortia_common::records::Config;
 use fortia_rdb::RdbError;
 use fortia_rdb::world::{Player, World};
 use fortia_vec::ChunkPos;
@@ -28,8 +29,9 @@ pub(crate) enum ReadError {
     /// The databases.
     #[error(transparent)]
     Rdb(#[from] RdbError),
-    /// A chunk of the world is not where the topology says: it is never shown as if there were none. Either the
-    /// world is not complete yet, or this server follows a topology whose version is gone.
+    /// A chunk of the first radius is not where the topology says: it is never shown as if there were none. Either the
+    /// world is not complete yet, or this server follows a topology whose version is gone. Chunks beyond it are made
+    /// when somebody comes near: until then there are none.
     #[error("chunk {0} is not there")]
     NoChunk(ChunkPos),
     /// A stored chunk is none.
@@ -68,7 +70,7 @@ pub(crate) struct Seen<T> {
 /// Chunks and all entities in them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Area {
-    /// The chunks, in the order asked.
+    /// Those that have been made, in the order asked.
     pub(crate) columns: Vec<Column>,
     /// The entities that stand in them, chunk by chunk.
     pub(crate) entities: Vec<Entity>,
@@ -79,15 +81,16 @@ pub(crate) struct Area {
 pub(crate) struct Reader {
     world: World,
     now: watch::Receiver<Now>,
+    config: watch::Receiver<Config>,
 }
 
 impl Reader {
     /// Reads `world` at the tick that `now` says.
-    pub(crate) fn new(world: World, now: watch::Receiver<Now>) -> Reader {
-        Reader { world, now }
+    pub(crate) fn new(world: World, now: watch::Receiver<Now>, config: watch::Receiver<Config>) -> Reader {
+        Reader { world, now, config }
     }
 
-    /// The stored bytes of chunks of the world, in the order asked.
+    /// The stored bytes of those chunks of the world that have been made, in the order asked.
     ///
     /// # Errors
     /// When the databases do not answer, or do not have one of the chunks, for too long.
@@ -145,8 +148,13 @@ impl Reader {
 
     async fn chunks_at(&self, tick: u64, at: &[ChunkPos]) -> Result<Vec<(ChunkPos, Bytes)>, ReadError> {
         let found = self.world.chunks(tick, at).await?;
-        let there = |(at, bytes): (ChunkPos, Option<Bytes>)| Ok((at, bytes.ok_or(ReadError::NoChunk(at))?));
-        at.iter().copied().zip(found).map(there).collect()
+        let radius = self.config.borrow().world.radius;
+        let there = |(at, bytes): (ChunkPos, Option<Bytes>)| match bytes {
+            Some(bytes) => Some(Ok((at, bytes))),
+            None if at.is_within(radius) => Some(Err(ReadError::NoChunk(at))),
+            None => None,
+        };
+        at.iter().copied().zip(found).filter_map(there).collect()
     }
 
     async fn entities_at(&self, tick: u64, ids: &[u64]) -> Result<Vec<Entity>, ReadError> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fortia_rdb::RdbError;
 use fortia_rest::Problem;
 
+use crate::order::Refused;
 use crate::read::ReadError;
 
 const SOON: Duration = Duration::from_secs(1);
@@ -35,6 +36,20 @@ pub(crate) fn of_accounts(error: &RdbError) -> Problem {
     } else {
         tracing::error!(%error, "session cannot be checked");
         Problem::internal()
+    }
+}
+
+/// A unit that its owner has, but that is not in the world.
+pub(crate) fn of_absent(unit: u64) -> Problem {
+    Problem::conflict(format!("unit {unit} is not in the world yet: it appears within the next ticks"))
+}
+
+/// An order that a unit does not take.
+pub(crate) fn of_order(refused: Refused) -> Problem {
+    let detail = refused.to_string();
+    match refused {
+        Refused::Busy(..) | Refused::NoTarget(_) => Problem::conflict(detail),
+        Refused::Unable(..) | Refused::OwnTarget(_) => Problem::unprocessable(detail),
     }
 }
 

@@ -38,6 +38,11 @@ pub(crate) struct ChunkShape {
     /// Pairs of index into the palette and number of blocks: x runs fastest, then y, then z.
     #[schema(example = json!([1, 4096, 2, 256, 0, 12032]))]
     pub(crate) runs: Vec<u32>,
+    /// With `hidden=true`: lengths of runs in the same order, of blocks that can be seen and of hidden ones in turn. A
+    /// block is hidden when it is solid and so is all around it; at the rim of the chunks asked for none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = json!([0, 16128, 256]))]
+    pub(crate) hidden: Option<Vec<u32>>,
     /// Ids of the entities that stand here, ascending.
     #[schema(example = json!(["9259542123273814144"]))]
     pub(crate) entities: Vec<String>,
@@ -49,32 +54,39 @@ pub(crate) struct EntityShape {
     /// 64-bit number as text.
     #[schema(example = "9259542123273814144")]
     pub(crate) id: String,
-    /// What it is.
+    /// `handyman`, `fighter`, `camp`, `house` or `barracks`.
     #[schema(example = "handyman")]
     pub(crate) kind: String,
     /// Name of the player who commands it.
     pub(crate) owner: String,
     /// Where it stands.
     pub(crate) at: Place,
-    /// Health left.
+    /// Health left; 0 for the dead.
     pub(crate) health: u32,
-    /// What it does.
+    /// What it does: `rising` (being built), `training`, `dead`, `resting` or `unloading`, or else the kind of its order.
+    #[schema(example = "hold")]
+    pub(crate) doing: String,
+    /// The tick until which it certainly does that; absent when none is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until: Option<u64>,
+    /// What it was told.
     pub(crate) order: OrderShape,
     /// Steps still to take, next first.
     pub(crate) path: Vec<Place>,
-    /// Why its last order ended; empty while none has.
+    /// Why its last order ended, or who killed it; empty while none has.
     pub(crate) outcome: String,
-    /// Wood it carries.
+    /// Wood it carries; a camp's is its owner's stock.
     pub(crate) wood: u32,
-    /// Stone it carries.
+    /// Stone it carries; a camp's is its owner's stock.
     pub(crate) stone: u32,
 }
 
-/// What a unit is to do: `hold`; `move` with `to`; `chop` or `mine` with `at`; `build` with `at` and `block`.
+/// What a unit or building is to do: `hold`; `move` with `to`; `chop` or `mine` with `at`; `build` with `at` and `block`;
+/// `attack` with `target`; `train` with `recruit`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OrderShape {
-    /// `hold`, `move`, `chop`, `mine` or `build`.
+    /// `hold`, `move`, `chop`, `mine`, `build`, `attack` or `train`.
     #[schema(example = "move")]
     pub(crate) kind: String,
     /// Where to go.
@@ -83,9 +95,15 @@ pub(crate) struct OrderShape {
     /// The block to work on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<Place>,
-    /// Name of the block to place.
+    /// What to build: `planks`, `wall`, `house` or `barracks`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) block: Option<String>,
+    /// Whom to attack: an id as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<String>,
+    /// Whom to train: `fighter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) recruit: Option<String>,
 }
 
 impl From<BlockPos> for Place {
@@ -125,6 +143,7 @@ impl From<&Column> for ChunkShape {
             height: u32::from(HEIGHT),
             palette: names.into_iter().map(|block| block.name().to_owned()).collect(),
             runs,
+            hidden: None,
             entities: column.entities().iter().map(u64::to_string).collect(),
         }
     }
@@ -132,12 +151,15 @@ impl From<&Column> for ChunkShape {
 
 impl From<&Entity> for EntityShape {
     fn from(entity: &Entity) -> EntityShape {
+        let (doing, until) = entity.doing();
         EntityShape {
             id: entity.id.to_string(),
             kind: entity.kind.name().to_owned(),
             owner: entity.owner.clone(),
             at: entity.at.into(),
             health: entity.health,
+            doing: doing.to_owned(),
+            until,
             order: entity.order.into(),
             path: entity.path.iter().copied().map(Place::from).collect(),
             outcome: entity.outcome.clone(),
@@ -149,25 +171,30 @@ impl From<&Entity> for EntityShape {
 
 impl From<Order> for OrderShape {
     fn from(order: Order) -> OrderShape {
-        let (to, at, block) = match order {
-            Order::Hold => (None, None, None),
-            Order::Move { to } => (Some(to), None, None),
-            Order::Chop { at } | Order::Mine { at } => (None, Some(at), None),
-            Order::Build { at, block } => (None, Some(at), Some(block)),
-        };
-        OrderShape {
-            kind: order.name().to_owned(),
-            to: to.map(Place::from),
-            at: at.map(Place::from),
-            block: block.map(|block| block.name().to_owned()),
+        let mut shape = OrderShape { kind: order.name().to_owned(), ..OrderShape::default() };
+        match order {
+            Order::Hold => {}
+            Order::Move { to } => shape.to = Some(to.into()),
+            Order::Chop { at } | Order::Mine { at } => shape.at = Some(at.into()),
+            Order::Build { at, block } => {
+                shape.at = Some(at.into());
+                shape.block = Some(block.name().to_owned());
+            }
+            Order::Attack { target, at, .. } => {
+                shape.target = Some(target.to_string());
+                shape.at = Some(at.into());
+            }
+            Order::Train { kind } => shape.recruit = Some(kind.name().to_owned()),
         }
+        shape
     }
 }
 
 #[cfg(test)]
 mod tests {
     use fortia_vec::{ChunkPos, LocalPos};
-    use serde_json::json;
+    use fortia_world::entity::{Due, Event, Kind};
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -187,7 +214,8 @@ mod tests {
 
     #[test]
     fn an_entity_tells_its_id_as_text_and_its_order_as_it_was_given() {
-        let mut unit = Entity::handyman(u64::MAX - 1, "bob", BlockPos::new(1, -2, 30));
+        let at = BlockPos::new(1, -2, 30);
+        let mut unit = Entity::new(Kind::Handyman, u64::MAX - 1, "bob", at, at);
         unit.command(Order::Build { at: BlockPos::new(2, -2, 30), block: Block::Planks });
         let shape = serde_json::to_value(EntityShape::from(&unit)).expect("json");
         assert_eq!(shape["id"], json!("18446744073709551614"));
@@ -200,5 +228,18 @@ mod tests {
             serde_json::to_value(OrderShape::from(Order::Hold)).expect("json"),
             json!({"kind": "hold"})
         );
+    }
+
+    #[test]
+    fn an_entity_tells_what_it_does_and_until_which_tick() {
+        let at = BlockPos::new(1, -2, 30);
+        let mut barracks = Entity::new(Kind::Barracks, 7, "bob", at, at);
+        let told = |it: &Entity| serde_json::to_value(EntityShape::from(it)).expect("json");
+        assert_eq!((&told(&barracks)["doing"], &told(&barracks)["until"]), (&json!("hold"), &Value::Null));
+        barracks.command(Order::Train { kind: Kind::Fighter });
+        barracks.due = Some(Due { event: Event::Trained, tick: 90 });
+        let told = told(&barracks);
+        assert_eq!((&told["doing"], &told["until"]), (&json!("training"), &json!(90)));
+        assert_eq!(told["order"], json!({"kind": "train", "recruit": "fighter"}));
     }
 }

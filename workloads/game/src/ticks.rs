@@ -21,6 +21,8 @@ pub(crate) struct Committed {
     pub(crate) tick: u64,
     /// When it was committed.
     pub(crate) since: Instant,
+    /// The same as the scheduler's clock told it, in Unix ms.
+    pub(crate) at: u64,
     /// Chunks in which blocks or entities changed.
     pub(crate) changed: Vec<ChunkPos>,
 }
@@ -82,6 +84,7 @@ impl From<fortia_proto::tick::v1::Committed> for Committed {
         Committed {
             tick: tick.tick,
             since: now.checked_sub(age).unwrap_or(now),
+            at: tick.at,
             changed: tick.changed.iter().map(|at| ChunkPos::new(at.x, at.y)).collect(),
         }
     }

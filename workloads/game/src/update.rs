@@ -62,8 +62,8 @@ pub(crate) async fn update(
     let counted = app.metrics.subscriber(SUBSCRIBERS).ok_or_else(|| {
         Problem::unavailable("this server has too many subscribers: try again", Duration::from_secs(2))
     })?;
-    let radius = app.config.borrow().world.radius;
-    let watch = app.feed.watch(chunks.into_iter().filter(|at| at.is_within(radius)).collect());
+    let limit = app.config.borrow().world.limit;
+    let watch = app.feed.watch(chunks.into_iter().filter(|at| at.is_within(limit)).collect());
     let last = after.unwrap_or_else(|| app.feed.now().borrow().tick);
     let subscriber = Subscriber {
         feed: app.feed.clone(),

@@ -2,8 +2,9 @@
 
 mod support;
 
+use fortia_proto::tick::v1::Committed;
 use fortia_proto::world::v1 as pb;
-use fortia_vec::ChunkPos;
+use fortia_vec::{ChunkPos, LocalPos};
 use fortia_world::block::Block;
 use fortia_world::chunk::Column;
 use prost::Message;
@@ -64,14 +65,46 @@ async fn a_chunk_one_knows_is_not_sent_again_until_it_changes() {
 #[tokio::test]
 async fn chunks_beyond_the_world_are_left_out_and_queries_that_name_none_refused() {
     let game = Game::start(1).await;
-    let answer = game.json("/chunks?x=3,0,-999999&y=0,0,5").await;
+    let answer = game.json("/chunks?x=5,0,-999999&y=0,0,5").await;
     assert_eq!(answer["chunks"].as_array().map(Vec::len), Some(1));
-    assert_eq!(game.json("/chunks?x=3&y=0").await["chunks"], json!([]));
+    assert_eq!(game.json("/chunks?x=5&y=0").await["chunks"], json!([]));
     let long = vec!["0"; 65].join(",");
     for query in ["", "x=0", "x=0,1&y=0", "x=a&y=0", &format!("x={long}&y={long}")] {
         let answer = game.get(&format!("/chunks?{query}")).send().await.expect("an answer");
         problem(answer, StatusCode::BAD_REQUEST).await;
     }
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_not_made_yet_is_left_out_until_it_is() {
+    let game = Game::start(2).await;
+    let far = ChunkPos::new(4, -3);
+    assert_eq!(game.json("/chunks?x=4,0&y=-3,0").await["chunks"].as_array().map(Vec::len), Some(1));
+    assert_eq!(game.json("/entities?x=4&y=-3").await["entities"], json!([]));
+    game.commit(1, &[column(far, Block::Sand, &[])], &[]).await;
+    game.until_tick(1).await;
+    let answer = game.json("/chunks?x=4,0&y=-3,0").await;
+    assert_eq!(
+        (&answer["chunks"][0]["x"], &answer["chunks"][0]["palette"]),
+        (&json!(4), &json!(["sand", "air"]))
+    );
+}
+
+#[tokio::test]
+async fn which_blocks_are_hidden_is_told_to_who_asks() {
+    let game = Game::start(2).await;
+    let at = ChunkPos::new(0, 0);
+    let mut cube = Column::empty(at);
+    for (x, y, z) in (4..7).flat_map(|x| (4..7).flat_map(move |y| (0..3).map(move |z| (x, y, z)))) {
+        cube.set(LocalPos { x, y, z }, Block::Stone);
+    }
+    game.commit(1, &[cube], &[]).await;
+    game.until_tick(1).await;
+    assert_eq!(game.json("/chunks?x=0&y=0").await["chunks"][0]["hidden"], json!(null));
+    // The middle of the cube, and the one below it on the floor of the world.
+    let answer = game.json("/chunks?x=0&y=0&hidden=true").await;
+    let middle = 5 * 16 + 5;
+    assert_eq!(answer["chunks"][0]["hidden"], json!([middle, 1, 255, 1, 16384 - 256 - middle - 1]));
 }
 
 #[tokio::test]
@@ -89,14 +122,27 @@ async fn entities_are_told_with_ids_that_javascript_can_hold() {
 }
 
 #[tokio::test]
+async fn info_tells_how_much_slower_than_wanted_the_last_ticks_came() {
+    let game = Game::start(1).await;
+    let lease = game.control.lease("here", std::time::Duration::from_secs(60)).await.expect("lease");
+    for tick in 1..=20 {
+        let committed = Committed { tick, at: 1_000_000 + tick * 125, changed: Vec::new() };
+        game.control.commit(lease.epoch, &committed).await.expect("committed");
+    }
+    game.until_tick(20).await;
+    let info = game.json("/info").await;
+    assert_eq!((&info["tickPeriodMs"], &info["dilation"]), (&json!(50), &json!(2.5)));
+}
+
+#[tokio::test]
 async fn info_and_the_map_and_the_description_are_there_for_everyone() {
     let game = Game::start(1).await;
     game.commit(1, &[], &[]).await;
     game.until_tick(1).await;
     assert_eq!(
         game.json("/info").await,
-        json!({"world": "test", "radius": 2, "size": 5, "height": 64, "seed": "42", "tick": 1, "tickPeriodMs": 50,
-            "mode": "live", "version": 1})
+        json!({"world": "test", "radius": 2, "limit": 4, "size": 5, "height": 64, "seed": "42", "tick": 1, "tickPeriodMs": 50,
+            "dilation": null, "mode": "live", "version": 1})
     );
     let map = game.get("/").send().await.expect("an answer");
     assert_eq!(map.headers()["content-type"], "text/html; charset=utf-8");

@@ -9,6 +9,8 @@ use fortia_proto::world::v1 as pb;
 use fortia_rdb::keyspace::WorldKey;
 use fortia_vec::{BlockPos, ChunkPos, RegionPos};
 use fortia_world::block::Block;
+use fortia_world::entity::{Due, Entity, Event, Kind};
+use fortia_world::goods::Goods;
 use fortia_world::start;
 use prost::Message;
 use reqwest::StatusCode;
@@ -70,8 +72,9 @@ async fn joining_queues_the_first_units_and_joining_again_changes_nothing() {
         (&json!([]), Some(units.len()))
     );
 
-    let bodies: Vec<_> =
-        units.iter().map(|id| fortia_world::entity::Entity::handyman(*id, "thor", at)).collect();
+    let mut bodies: Vec<_> =
+        units.iter().map(|id| Entity::new(Kind::Handyman, *id, "thor", at, at)).collect();
+    bodies.push(Entity::new(Kind::Camp, start::camp_id("thor"), "thor", at, at));
     game.commit(1, &[column(at.chunk(), Block::Stone, &units)], &bodies).await;
     game.until_tick(1).await;
     let again = game.post("/register", &token).send().await.expect("an answer");
@@ -103,7 +106,11 @@ async fn orders_are_queued_for_the_next_tick_where_the_unit_stands() {
     let orders: Vec<_> = queue
         .iter()
         .map(|action| match &action.kind {
-            Some(pb::action::Kind::Command(command)) => (action.player.as_str(), command.unit, command.order),
+            Some(pb::action::Kind::Command(command)) => {
+                // It is found even if it has walked far when the order runs.
+                assert_eq!((command.at, command.seen), (Some(pb::BlockPos { x: 16, y: -32, z: 1 }), 1));
+                (action.player.as_str(), command.unit, command.order)
+            }
             other => panic!("{other:?}"),
         })
         .collect();
@@ -139,17 +146,16 @@ async fn orders_one_may_not_give_are_refused_with_the_reason() {
     assert!(detail.contains("unit 8 is not yours"), "{detail}");
     let detail = problem(give(&token, "7", hold).await, StatusCode::CONFLICT).await;
     assert!(detail.contains("not in the world yet"), "{detail}");
-    for later in ["attack", "train"] {
+    for (kind, lacks) in
+        [("attack", "target"), ("train", "recruit"), ("build", "at"), ("dance", "one of hold")]
+    {
         let detail =
-            problem(give(&token, "7", json!({"kind": later})).await, StatusCode::UNPROCESSABLE_ENTITY).await;
-        assert!(
-            detail.contains(later) && detail.ends_with("use one of hold, move, chop, mine, build"),
-            "{detail}"
-        );
+            problem(give(&token, "7", json!({"kind": kind})).await, StatusCode::UNPROCESSABLE_ENTITY).await;
+        assert!(detail.contains(kind) && detail.contains(lacks), "{detail}");
     }
-    let outside = json!({"kind": "move", "to": {"x": 48, "y": 0, "z": 1}});
+    let outside = json!({"kind": "move", "to": {"x": 80, "y": 0, "z": 1}});
     let detail = problem(give(&token, "7", outside).await, StatusCode::UNPROCESSABLE_ENTITY).await;
-    assert!(detail.starts_with("48,0,1 is outside the world"), "{detail}");
+    assert!(detail.starts_with("80,0,1 is outside the world"), "{detail}");
 }
 
 #[tokio::test]
@@ -196,4 +202,102 @@ async fn a_frozen_world_takes_no_orders_but_is_seen() {
         }
     });
     paused.await.expect("the mode is told");
+}
+
+/// Thor's fighter 7 and camp 9, and Loki's handyman 8, who is dead, and his house 10.
+async fn feud(game: &Game) -> (String, Vec<Entity>) {
+    let token = settled(game, "thor", 7).await;
+    settled(game, "loki", 8).await;
+    let at = BlockPos { z: 1, ..AT.origin() };
+    let entity = |kind, id, owner| Entity::new(kind, id, owner, at, at);
+    let mut all = vec![
+        entity(Kind::Fighter, 7, "thor"),
+        entity(Kind::Handyman, 8, "loki"),
+        entity(Kind::Camp, 9, "thor"),
+        entity(Kind::House, 10, "loki"),
+    ];
+    all[1].health = 0;
+    all[1].due = Some(Due { event: Event::Revived, tick: 30 });
+    all[2].goods = Goods::new(5, 6);
+    (token, all)
+}
+
+#[tokio::test]
+async fn an_attack_is_queued_with_the_place_where_the_target_is_seen() {
+    let game = Game::start(2).await;
+    let (token, all) = feud(&game).await;
+    game.commit(1, &[column(AT, Block::Stone, &[7, 8, 9, 10])], &all).await;
+    game.until_tick(1).await;
+    let attack = async |target: &str| {
+        let order = json!({"kind": "attack", "target": target});
+        let orders = json!({"orders": [{"unit": "7", "order": order}]});
+        game.post("/actions", &token).json(&orders).send().await.expect("an answer")
+    };
+    assert_eq!(attack("10").await.status(), StatusCode::ACCEPTED);
+    let queue = queued(&game, 2, AT.region()).await;
+    let [pb::Action { kind: Some(pb::action::Kind::Command(command)), .. }] = &queue[..] else {
+        panic!("{queue:?}")
+    };
+    let at = Some(pb::BlockPos { x: 16, y: -32, z: 1 });
+    let order = pb::order::Kind::Attack(pb::Attack { target: 10, at, seen: 1 });
+    assert_eq!(command.order, Some(pb::Order { kind: Some(order) }));
+
+    for (target, status, why) in [
+        ("8", StatusCode::CONFLICT, "there is no 8 to attack"),
+        ("11", StatusCode::CONFLICT, "there is no 11 to attack"),
+        ("9", StatusCode::UNPROCESSABLE_ENTITY, "9 is your own"),
+    ] {
+        let detail = problem(attack(target).await, status).await;
+        assert!(detail.starts_with(why), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_unit_that_takes_no_such_order_says_so_before_it_is_queued() {
+    let game = Game::start(1).await;
+    let (thor, all) = feud(&game).await;
+    let loki = game.login("loki").await;
+    game.commit(1, &[column(AT, Block::Stone, &[7, 8, 9, 10])], &all).await;
+    game.until_tick(1).await;
+    let give = async |token: &str, unit: &str, order: Value| {
+        let orders = json!({"orders": [{"unit": unit, "order": order}]});
+        game.post("/actions", token).json(&orders).send().await.expect("an answer")
+    };
+    let chop = json!({"kind": "chop", "at": {"x": 1, "y": 1, "z": 1}});
+    let detail = problem(give(&thor, "7", chop).await, StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert_eq!(detail, "unit 7: a fighter cannot chop: it takes hold, move, attack");
+    let detail = problem(give(&loki, "8", json!({"kind": "hold"})).await, StatusCode::CONFLICT).await;
+    assert_eq!(detail, "unit 8: this handyman is dead until tick 30");
+    assert!(queued(&game, 2, AT.region()).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_player_sees_its_stock_units_buildings_and_fallen_and_forgets_these_when_it_enters() {
+    let game = Game::start(2).await;
+    let (token, mut all) = feud(&game).await;
+    all[3] = Entity::new(Kind::Fighter, 11, "thor", all[0].at, all[0].at);
+    all[3].health = 0;
+    all[3].outcome = "killed by loki".into();
+    let born = [9, 11, 12].map(|id| ("thor".to_owned(), id)).to_vec();
+    game.commit_born(1, &[column(AT, Block::Stone, &[7, 8, 9])], &all, born).await;
+    game.until_tick(1).await;
+    let units = async || {
+        let answer = game.get("/units").bearer_auth(&token).send().await.expect("an answer");
+        answer.json::<Value>().await.expect("json")
+    };
+    let ids = |list: &Value| -> Vec<String> {
+        let all = list.as_array().expect("a list").iter();
+        all.map(|it| it["id"].as_str().or(it.as_str()).expect("an id").to_owned()).collect()
+    };
+    let seen = units().await;
+    assert_eq!((&seen["tick"], &seen["stock"]), (&json!(1), &json!({"wood": 5, "stone": 6})));
+    let lists = ["units", "buildings", "fallen", "awaited"].map(|list| ids(&seen[list]));
+    assert_eq!(lists, [vec!["7".to_owned()], vec!["9".into()], vec!["11".into()], vec!["12".into()]]);
+    assert_eq!(seen["fallen"][0]["outcome"], json!("killed by loki"));
+
+    let entered: Value =
+        game.post("/enter", &token).send().await.expect("an answer").json().await.expect("json");
+    assert_eq!((ids(&entered["fallen"]), &entered["player"]), (vec!["11".to_owned()], &json!("thor")));
+    assert_eq!(ids(&units().await["fallen"]), Vec::<String>::new());
+    problem(game.get("/units").send().await.expect("an answer"), StatusCode::UNAUTHORIZED).await;
 }

@@ -49,7 +49,7 @@ pub(crate) async fn run(
             tokio::time::sleep(REST).await;
         }
         if migration.count(shard, version).await? == 0 {
-            migration.unlink_dirty(shard, version).await?;
+            migration.unlink_own(shard, version).await?;
             return Ok(report.done().await?);
         }
     }

@@ -39,7 +39,7 @@ async fn populate(plane: &DataPlane) {
         let region = RegionPos { x: i as i32 % 3, y: 0 };
         world.push_action(2, region, text(format!("action {i}\r\n\0"))).await.expect("pushes");
     }
-    let info = Info { seed: 1, size: 12, created_ms: 1, tick_period_ms: 50 };
+    let info = Info { seed: 1, size: 12, limit: 12, created_ms: 1, tick_period_ms: 50 };
     world.write_info(&info).await.expect("writes info");
     let topology = plane.topology().await;
     for i in 0..20 {
@@ -402,7 +402,7 @@ async fn a_late_collect_of_a_version_that_came_into_use_is_refused_by_the_guard(
         let keys = pod.scan(0, version, 0).await.expect("scans").keys;
         let before = count(version).await;
         assert!(!keys.is_empty() && before > 0);
-        let unlinked = [pod.unlink(0, version, &keys).await.map(drop), pod.unlink_dirty(0, version).await];
+        let unlinked = [pod.unlink(0, version, &keys).await.map(drop), pod.unlink_own(0, version).await];
         assert_eq!(count(version).await, before, "nothing is unlinked");
         unlinked
     };

@@ -8,28 +8,45 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 /// Cost of a region nothing is known of, and the part of every cost that does not depend on what happens in it, in µs.
 const BASE: u64 = 100;
 
-/// Measured cost of regions, in µs a tick, smoothed over the last ticks.
+/// Measured cost of regions, in µs a tick, smoothed over the last ticks. Regions that nobody speaks of cost nothing,
+/// here too: what they cost once fades when it is looked at.
 #[derive(Clone, Debug, Default)]
-pub struct Costs(BTreeMap<RegionPos, u64>);
+pub struct Costs {
+    tick: u64,
+    /// What a region cost, and after which tick.
+    of: BTreeMap<RegionPos, (u64, u64)>,
+}
 
 impl Costs {
     /// What a region is reckoned to cost, in µs a tick; never 0.
     pub fn of(&self, region: RegionPos) -> u64 {
-        self.0.get(&region).copied().unwrap_or(0) + BASE
+        self.of.get(&region).map_or(0, |(micros, at)| faded(*micros, self.tick - at)) + BASE
     }
 
-    /// Takes in what a region cost in one tick, in µs.
-    pub fn measured(&mut self, region: RegionPos, micros: u64) {
-        let micros = micros.min(u64::from(u32::MAX));
-        self.0.entry(region).and_modify(|old| *old = (*old * 7 + micros) / 8).or_insert(micros);
+    /// Takes in what regions cost in one tick, in µs; those left out cost nothing.
+    pub fn measured(&mut self, tick: u64, spent: impl IntoIterator<Item = (RegionPos, u64)>) {
+        self.tick = self.tick.max(tick);
+        for (region, micros) in spent {
+            let micros = micros.min(u64::from(u32::MAX));
+            let known = self.of.entry(region).or_insert((micros, self.tick));
+            let idle = (self.tick - known.1).saturating_sub(1);
+            *known = ((faded(known.0, idle) * 7 + micros) / 8, self.tick);
+        }
     }
+}
+
+/// What is left of a cost after so many ticks without any: an eighth goes with each.
+fn faded(micros: u64, ticks: u64) -> u64 {
+    // After 256 ticks nothing is left of the largest cost.
+    (0..ticks.min(256)).fold(micros, |left, _| left * 7 / 8)
 }
 
 /// Who owns what, and who was there to own something.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Assignment {
     owners: BTreeMap<RegionPos, String>,
-    tickers: BTreeSet<String>,
+    /// The regions of each ticker that was there, ascending.
+    tickers: BTreeMap<String, Vec<RegionPos>>,
 }
 
 impl Assignment {
@@ -39,15 +56,16 @@ impl Assignment {
     }
 
     /// The regions of a ticker, ascending.
-    pub fn regions(&self, ticker: &str) -> Vec<RegionPos> {
-        self.owners.iter().filter(|(_, owner)| *owner == ticker).map(|(region, _)| *region).collect()
+    pub fn regions(&self, ticker: &str) -> &[RegionPos] {
+        self.tickers.get(ticker).map(Vec::as_slice).unwrap_or_default()
     }
 }
 
 /// Assigns every region to a ticker.
 ///
 /// The wish is rendezvous hashing. No ticker's load exceeds 5/4 of the mean or the mean and one region, whichever
-/// is more. A region stays where it was in `previous` unless its owner is gone or has too much, or a newcomer
+/// is more; who exceeds it gives regions away until it has 17/16 at most, and so much everybody gets who gets some, as
+/// far as regions allow: a tick waits for the slowest. A region stays where it was in `previous` unless its owner is gone or has too much, or a newcomer
 /// wins it; so when a ticker goes only its regions move. No ticker is idle while another has two regions.
 pub fn assign(
     regions: &[RegionPos],
@@ -58,7 +76,8 @@ pub fn assign(
     if tickers.is_empty() {
         return Assignment::default();
     }
-    let newcomers: Vec<&String> = tickers.difference(&previous.tickers).collect();
+    let newcomers: Vec<&String> =
+        tickers.iter().filter(|ticker| !previous.tickers.contains_key(*ticker)).collect();
     let mut shares = Shares::new(regions, tickers, costs);
     let mut orphans = Vec::new();
     for region in regions {
@@ -77,7 +96,7 @@ pub fn assign(
         shares.place(region);
     }
     shares.employ_idle();
-    Assignment { owners: shares.into_owners(), tickers: tickers.clone() }
+    shares.into_assignment()
 }
 
 /// How much a ticker is wanted for a region.
@@ -93,7 +112,10 @@ type Share = (u64, BTreeSet<RegionPos>);
 
 struct Shares<'a> {
     costs: &'a Costs,
+    /// Nobody may have more.
     cap: u64,
+    /// Who gets or gives away regions should not have more.
+    goal: u64,
     owned: BTreeMap<&'a str, Share>,
 }
 
@@ -102,9 +124,15 @@ impl<'a> Shares<'a> {
         let total: u64 = regions.iter().map(|r| costs.of(*r)).sum();
         let largest = regions.iter().map(|r| costs.of(*r)).max().unwrap_or(0);
         let mean = total / tickers.len() as u64;
-        // With the mean and one region as the least cap, there is always a ticker with room: see `place`.
+        // With the mean and one region as the least cap, who has least always has room: see `place`.
         let cap = (mean + mean / 4).max(mean + largest);
-        Shares { costs, cap, owned: tickers.iter().map(|t| (t.as_str(), (0, BTreeSet::new()))).collect() }
+        let goal = mean + mean / 16;
+        Shares {
+            costs,
+            cap,
+            goal,
+            owned: tickers.iter().map(|t| (t.as_str(), (0, BTreeSet::new()))).collect(),
+        }
     }
 
     fn give(&mut self, ticker: &str, region: RegionPos) {
@@ -118,7 +146,8 @@ impl<'a> Shares<'a> {
     fn shed(&mut self) -> Vec<RegionPos> {
         let mut shed = Vec::new();
         for (ticker, (load, owned)) in &mut self.owned {
-            while *load > self.cap {
+            let too_much = *load > self.cap;
+            while too_much && *load > self.goal {
                 let Some(least) = owned.iter().copied().min_by_key(|r| score(ticker, *r)) else { break };
                 owned.remove(&least);
                 *load -= self.costs.of(least);
@@ -128,16 +157,18 @@ impl<'a> Shares<'a> {
         shed
     }
 
-    /// Gives a region to the ticker that wants it most among those who have none, else among those with room.
+    /// Gives a region to the ticker that wants it most among those who have none, else among those with room, else to
+    /// who has least.
     fn place(&mut self, region: RegionPos) {
         let cost = self.costs.of(region);
         let best = |fits: &dyn Fn(&Share) -> bool| {
             let fitting = self.owned.iter().filter(|(_, share)| fits(share));
             fitting.map(|(ticker, _)| *ticker).max_by_key(|ticker| score(ticker, region))
         };
-        // If none had room, every load were above the mean and their sum above the total.
-        let ticker =
-            best(&|(_, owned)| owned.is_empty()).or_else(|| best(&|(load, _)| load + cost <= self.cap));
+        let least = || self.owned.iter().min_by_key(|(ticker, (load, _))| (*load, **ticker)).map(|(t, _)| *t);
+        let ticker = best(&|(_, owned)| owned.is_empty())
+            .or_else(|| best(&|(load, _)| load + cost <= self.goal))
+            .or_else(least);
         if let Some(ticker) = ticker {
             self.give(ticker, region);
         }
@@ -156,11 +187,13 @@ impl<'a> Shares<'a> {
         }
     }
 
-    fn into_owners(self) -> BTreeMap<RegionPos, String> {
-        let owned = self.owned.into_iter();
-        owned
-            .flat_map(|(ticker, (_, regions))| regions.into_iter().map(move |r| (r, ticker.to_owned())))
-            .collect()
+    fn into_assignment(self) -> Assignment {
+        let mut assignment = Assignment::default();
+        for (ticker, (_, regions)) in self.owned {
+            assignment.owners.extend(regions.iter().map(|region| (*region, ticker.to_owned())));
+            assignment.tickers.insert(ticker.to_owned(), regions.into_iter().collect());
+        }
+        assignment
     }
 }
 
@@ -175,16 +208,15 @@ mod tests {
     }
 
     fn load(assignment: &Assignment, ticker: &str, costs: &Costs) -> u64 {
-        assignment.regions(ticker).into_iter().map(|r| costs.of(r)).sum()
+        assignment.regions(ticker).iter().map(|r| costs.of(*r)).sum()
     }
 
     prop_compose! {
         fn a_world()(radius in 0u32..60, tickers in 1usize..9, seed: u64) -> (Vec<RegionPos>, BTreeSet<String>, Costs) {
             let regions = fortia_vec::regions_of(radius);
             let mut costs = Costs::default();
-            for region in &regions {
-                costs.measured(*region, score("cost", *region).0.wrapping_mul(seed | 1) % 20_000);
-            }
+            let cost = |region: &RegionPos| score("cost", *region).0.wrapping_mul(seed | 1) % 20_000;
+            costs.measured(1, regions.iter().map(|region| (*region, cost(region))));
             (regions, names(tickers), costs)
         }
     }
@@ -234,6 +266,42 @@ mod tests {
         let (regions, tickers, costs) = (fortia_vec::regions_of(20), names(3), Costs::default());
         let before = assign(&regions, &tickers, &costs, &Assignment::default());
         assert_eq!(assign(&regions, &tickers, &costs, &before), before);
+    }
+
+    #[test]
+    fn what_a_region_cost_once_fades_though_nobody_speaks_of_it() {
+        let (busy, idle) = (RegionPos::new(0, 0), RegionPos::new(1, 0));
+        let mut costs = Costs::default();
+        costs.measured(1, [(busy, 8000), (idle, 8000)]);
+        (2..10).for_each(|tick| costs.measured(tick, [(busy, 8000)]));
+        assert_eq!(costs.of(busy), 8000 + BASE);
+        assert!((2500..3000).contains(&costs.of(idle)), "{}", costs.of(idle));
+        costs.measured(200, []);
+        assert_eq!((costs.of(busy), costs.of(idle)), (BASE, BASE));
+    }
+
+    /// What every 64th tick pays to see whether regions should move.
+    #[test]
+    #[ignore = "a bench"]
+    fn bench_assign() {
+        let regions = fortia_vec::regions_of(160);
+        let mut costs = Costs::default();
+        let cost = |region: &RegionPos| score("cost", *region).0 % 2_000;
+        costs.measured(1, regions.iter().map(|region| (*region, cost(region))));
+        for tickers in [2, 8, 64] {
+            let tickers = names(tickers);
+            let before = assign(&regions, &tickers, &costs, &Assignment::default());
+            let took = (0..16).map(|_| {
+                let began = std::time::Instant::now();
+                assert_eq!(assign(&regions, &tickers, &costs, &before), before);
+                began.elapsed().as_secs_f64() * 1e6
+            });
+            let (least, most) = took.fold((f64::MAX, 0f64), |(l, m), t| (l.min(t), m.max(t)));
+            let (regions, tickers) = (regions.len(), tickers.len());
+            println!(
+                "figure assign.us {least:.0} us (up to {most:.0}; {regions} regions, {tickers} tickers, every 64th tick)"
+            );
+        }
     }
 
     #[test]

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fortia_proto::tick::v1::{Answer, Done, Failed, Frame, Letter, Stage, answer, letter};
+use fortia_proto::tick::v1::{Answer, Done, EditStrategy, Failed, Frame, Letter, Stage, answer, letter};
 use fortia_proto::world::v1 as world;
 use fortia_vec::RegionPos;
 
 use crate::assign::{Assignment, Costs, assign};
-use crate::exchange::{Command, Conn, Event, Place};
+use crate::exchange::{Command, Conn, Event, Place, Why};
 
 /// Ticks between two looks at whether the measured costs ask for another assignment.
 const REBALANCE: u64 = 64;
@@ -19,6 +19,15 @@ enum State {
     Raising,
     Running(Round),
     Committing,
+}
+
+/// Who is behind a stream.
+#[derive(Debug)]
+struct Ticker {
+    /// What its regions are assigned to: its instance's name, or with its stream where two processes have the same.
+    name: String,
+    /// The process: when it connects again its old stream is dead, whatever TCP thinks of it.
+    process: String,
 }
 
 /// A stage that runs.
@@ -40,12 +49,13 @@ pub struct Barrier {
     /// Cost of the tick that runs, in µs; counted once it is committed.
     spent: BTreeMap<RegionPos, u64>,
     assignment: Assignment,
-    tickers: BTreeMap<Conn, String>,
+    tickers: BTreeMap<Conn, Ticker>,
     /// Why the assignment must be made anew before the next tick.
     stale: Option<String>,
     /// Whether the tickers have been sent a frame of this epoch.
     begun: bool,
     changed: BTreeSet<(i32, i32)>,
+    edit_strategy: EditStrategy,
     state: State,
 }
 
@@ -64,6 +74,7 @@ impl Barrier {
             stale: Some("a new leader".into()),
             begun: false,
             changed: BTreeSet::new(),
+            edit_strategy: EditStrategy::Queue,
             state: State::Idle,
         }
     }
@@ -78,15 +89,24 @@ impl Barrier {
         matches!(self.state, State::Idle)
     }
 
+    /// How one editor per chunk is kept from the next tick on. To be said while no tick runs.
+    pub fn edit_by(&mut self, strategy: EditStrategy) {
+        if self.idle() {
+            self.edit_strategy = strategy;
+        }
+    }
+
     /// Connected tickers and how many regions each owns.
     pub fn tickers(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.tickers.values().map(|name| (name.as_str(), self.assignment.regions(name).len()))
+        self.tickers
+            .values()
+            .map(|ticker| (ticker.name.as_str(), self.assignment.regions(&ticker.name).len()))
     }
 
     /// What follows from an event.
     pub fn next(&mut self, event: Event) -> Vec<Command> {
         match event {
-            Event::Joined { conn, instance } => self.join(conn, instance),
+            Event::Joined { conn, instance, process } => self.join(conn, instance, process),
             Event::Left { conn } => self.leave(conn),
             Event::Answered { conn, answer } => self.answered(conn, answer),
             Event::Due => self.due(),
@@ -101,25 +121,29 @@ impl Barrier {
         }
     }
 
-    fn join(&mut self, conn: Conn, instance: String) -> Vec<Command> {
-        let twin = self.tickers.iter().find(|(_, name)| **name == instance).map(|(conn, _)| *conn);
+    /// Two processes of one name (a pod that was replaced while its node was cut off) are two tickers: if each threw
+    /// out the other, no tick would ever end.
+    fn join(&mut self, conn: Conn, instance: String, process: String) -> Vec<Command> {
+        let twin = self.tickers.iter().find(|(_, other)| other.process == process).map(|(conn, _)| *conn);
         let mut commands = Vec::new();
         if let Some(twin) = twin {
             commands.push(Command::Close { conn: twin, reason: "the ticker has connected again" });
             commands.extend(self.leave(twin));
         }
         self.stale = Some(format!("ticker {instance} has come"));
-        self.tickers.insert(conn, instance);
+        let taken = self.tickers.values().any(|other| other.name == instance);
+        let name = if taken { format!("{instance}~{conn}") } else { instance };
+        self.tickers.insert(conn, Ticker { name, process });
         commands
     }
 
     fn leave(&mut self, conn: Conn) -> Vec<Command> {
-        let Some(instance) = self.tickers.remove(&conn) else { return Vec::new() };
-        let reason = format!("ticker {instance} is gone");
+        let Some(Ticker { name, .. }) = self.tickers.remove(&conn) else { return Vec::new() };
+        let reason = format!("ticker {name} is gone");
         let abandon = matches!(&self.state, State::Running(round) if round.waiting.contains(&conn))
-            || matches!(self.state, State::Running(_)) && !self.assignment.regions(&instance).is_empty();
+            || matches!(self.state, State::Running(_)) && !self.assignment.regions(&name).is_empty();
         if abandon {
-            return self.abandon(reason);
+            return self.abandon(Why::Gone, reason);
         }
         self.stale = Some(reason);
         Vec::new()
@@ -142,7 +166,7 @@ impl Barrier {
     }
 
     fn assigned(&self) -> Assignment {
-        let names = self.tickers.values().cloned().collect();
+        let names = self.tickers.values().map(|ticker| ticker.name.clone()).collect();
         assign(&self.regions, &names, &self.costs, &self.assignment)
     }
 
@@ -189,20 +213,21 @@ impl Barrier {
         };
         let mut commands = vec![Command::Begin { place, loads: !self.begun }];
         let mut waiting = BTreeSet::new();
-        for (conn, name) in &self.tickers {
+        for (conn, Ticker { name, .. }) in &self.tickers {
             let regions = self.assignment.regions(name);
             if regions.is_empty() {
                 continue;
             }
-            let regions = if stage == Stage::Observe { regions } else { Vec::new() };
+            let regions = if self.begun { &[] } else { regions };
             let frame = Frame {
                 epoch: place.epoch,
                 topology_epoch: self.topology_epoch,
                 tick: place.tick,
                 stage: stage.into(),
-                regions: regions.into_iter().map(|r| world::RegionPos { x: r.x, y: r.y }).collect(),
+                regions: regions.iter().map(|r| world::RegionPos { x: r.x, y: r.y }).collect(),
                 inbox: sorted(inboxes.remove(name.as_str()).unwrap_or_default()),
                 changed: changed.clone(),
+                edit_strategy: self.edit_strategy.into(),
             };
             waiting.insert(*conn);
             commands.push(Command::Send { conn: *conn, frame });
@@ -261,8 +286,8 @@ impl Barrier {
         if self.round(conn, failed.epoch, failed.tick, failed.stage()).is_none() {
             return Vec::new();
         }
-        let instance = self.tickers.get(&conn).cloned().unwrap_or_default();
-        self.abandon(format!("ticker {instance} failed: {}", failed.reason))
+        let name = self.tickers.get(&conn).map(|ticker| ticker.name.as_str()).unwrap_or_default();
+        self.abandon(Why::Failed, format!("ticker {name} failed: {}", failed.reason))
     }
 
     fn late(&mut self, place: Place) -> Vec<Command> {
@@ -272,30 +297,29 @@ impl Barrier {
             return Vec::new();
         }
         let late = round.waiting.clone();
-        let names: Vec<String> = late.iter().filter_map(|conn| self.tickers.remove(conn)).collect();
+        let names = late.iter().filter_map(|conn| self.tickers.remove(conn)).map(|ticker| ticker.name);
+        let names: Vec<String> = names.collect();
         let close = |conn| Command::Close { conn, reason: "a deadline was missed" };
         let mut commands: Vec<Command> = late.into_iter().map(close).collect();
-        commands.extend(self.abandon(format!("ticker {} missed the deadline", names.join(", "))));
+        commands.extend(self.abandon(Why::Late, format!("ticker {} missed the deadline", names.join(", "))));
         commands
     }
 
     /// Gives the running tick up; it is run again under a new epoch.
-    fn abandon(&mut self, reason: String) -> Vec<Command> {
+    fn abandon(&mut self, why: Why, reason: String) -> Vec<Command> {
         let State::Running(round) = &self.state else { return Vec::new() };
         let place = self.place(round.stage);
         self.state = State::Idle;
         self.changed.clear();
         self.stale = Some(reason.clone());
-        vec![Command::Abandon { place, reason }]
+        vec![Command::Abandon { place, why, reason }]
     }
 
     fn commit(&mut self, tick: u64) -> Vec<Command> {
         if matches!(self.state, State::Committing) && tick == self.committed + 1 {
             self.committed = tick;
             self.state = State::Idle;
-            for (region, micros) in std::mem::take(&mut self.spent) {
-                self.costs.measured(region, micros);
-            }
+            self.costs.measured(tick, std::mem::take(&mut self.spent));
         }
         Vec::new()
     }
@@ -310,6 +334,14 @@ fn sorted(mut letters: Vec<Letter>) -> Vec<Letter> {
             Some(letter::Kind::Edit(edit)) => (1, edit.priority, edit.id),
             Some(letter::Kind::Outcome(outcome)) => (2, 0, outcome.unit),
             Some(letter::Kind::Arrival(entity)) => (3, 0, entity.id),
+            Some(letter::Kind::Strike(strike)) => (7, strike.priority, strike.id),
+            Some(letter::Kind::Pay(pay)) => (8, pay.priority, pay.id),
+            Some(letter::Kind::Unload(unload)) => (9, 0, unload.unit),
+            // They add up.
+            Some(letter::Kind::Credit(_)) => (10, 0, 0),
+            // Whoever says so says the same.
+            Some(letter::Kind::Claimed(_)) => (5, 0, 0),
+            Some(letter::Kind::Approached(at)) => (6, at.x.cast_unsigned(), u64::from(at.y.cast_unsigned())),
             None => (4, 0, 0),
         };
         (to, kind)

@@ -10,7 +10,11 @@ fn barrier() -> Barrier {
 }
 
 fn join(barrier: &mut Barrier, conn: Conn) {
-    barrier.next(Event::Joined { conn, instance: format!("ticker-{conn}") });
+    joins(barrier, conn, &format!("ticker-{conn}"), &format!("process-{conn}"));
+}
+
+fn joins(barrier: &mut Barrier, conn: Conn, instance: &str, process: &str) -> Vec<Command> {
+    barrier.next(Event::Joined { conn, instance: instance.into(), process: process.into() })
 }
 
 fn frames(commands: &[Command]) -> Vec<(Conn, Frame)> {
@@ -134,7 +138,7 @@ fn a_failed_stage_runs_the_tick_again_under_a_new_epoch() {
     let first = start(&mut barrier);
     let commands = barrier.next(Event::Answered { conn: 1, answer: failed(&first[0].1) });
     assert!(
-        matches!(&commands[..], [Command::Abandon { reason, .. }] if reason == "ticker ticker-1 failed: no")
+        matches!(&commands[..], [Command::Abandon { why: Why::Failed, reason, .. }] if reason == "ticker ticker-1 failed: no")
     );
     let again = start(&mut barrier);
     assert_eq!((again[0].1.tick, again[0].1.epoch), (42, first[0].1.epoch + 1));
@@ -150,7 +154,7 @@ fn a_ticker_that_misses_the_deadline_loses_its_stream() {
     let place = Place { epoch: first[0].1.epoch, tick: 42, stage: Stage::Observe };
     let commands = barrier.next(Event::Deadline(place));
     assert!(
-        matches!(commands[..], [Command::Close { conn: 2, .. }, Command::Abandon { .. }]),
+        matches!(commands[..], [Command::Close { conn: 2, .. }, Command::Abandon { why: Why::Late, .. }]),
         "{commands:?}"
     );
     assert_eq!(start(&mut barrier).len(), 1);
@@ -161,9 +165,22 @@ fn a_ticker_that_misses_the_deadline_loses_its_stream() {
 fn a_ticker_that_connects_again_replaces_its_old_stream() {
     let mut barrier = barrier();
     join(&mut barrier, 1);
-    let commands = barrier.next(Event::Joined { conn: 9, instance: "ticker-1".into() });
+    let commands = joins(&mut barrier, 9, "ticker-1", "process-1");
     assert!(matches!(commands[..], [Command::Close { conn: 1, .. }]), "{commands:?}");
     assert_eq!(start(&mut barrier)[0].0, 9);
+}
+
+#[test]
+fn two_processes_of_one_name_are_two_tickers_and_neither_throws_the_other_out() {
+    let mut barrier = barrier();
+    join(&mut barrier, 1);
+    let first = start(&mut barrier);
+    assert_eq!(joins(&mut barrier, 9, "ticker-1", "another"), [], "the running tick goes on");
+    finish(&mut barrier, first);
+    let second = start(&mut barrier);
+    assert_eq!(second.iter().map(|(conn, _)| *conn).collect::<Vec<_>>(), [1, 9]);
+    assert_eq!(barrier.tickers().map(|(name, _)| name).collect::<Vec<_>>(), ["ticker-1", "ticker-1~9"]);
+    assert!(second.iter().all(|(_, frame)| !frame.regions.is_empty()));
 }
 
 #[test]
@@ -218,7 +235,10 @@ proptest! {
         for (n, (choice, pick)) in choices.into_iter().enumerate() {
             let pick = usize::from(pick);
             let event = match choice {
-                0 => { conns.push(n as Conn); Event::Joined { conn: n as Conn, instance: format!("t{}", pick % 4) } }
+                0 => {
+                    conns.push(n as Conn);
+                    Event::Joined { conn: n as Conn, instance: format!("t{}", pick % 2), process: format!("p{}", pick % 4) }
+                }
                 1 if !conns.is_empty() => Event::Left { conn: conns.remove(pick % conns.len()) },
                 2 if !open.is_empty() => { let (conn, frame) = &open[pick % open.len()]; Event::Answered { conn: *conn, answer: failed(frame) } }
                 3 if !old.is_empty() => {

@@ -15,6 +15,8 @@ pub enum Event {
         conn: Conn,
         /// Its name.
         instance: String,
+        /// Its process, unique for ever.
+        process: String,
     },
     /// A stream has ended.
     Left {
@@ -104,7 +106,34 @@ pub enum Command {
     Abandon {
         /// Where it was.
         place: Place,
-        /// Why.
+        /// Why, in a word.
+        why: Why,
+        /// Why, in full.
         reason: String,
     },
+}
+
+/// Why a tick is run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// A ticker's stream has ended.
+    Gone,
+    /// A ticker missed a deadline.
+    Late,
+    /// A ticker could not run a stage.
+    Failed,
+    /// A new epoch did not reach all shards.
+    Unraised,
+}
+
+impl Why {
+    /// The word in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Why::Gone => "gone",
+            Why::Late => "late",
+            Why::Failed => "failed",
+            Why::Unraised => "unraised",
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod between;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use fortia_common::pace::Pace;
 use fortia_common::records::{Config, Held};
 use fortia_common::topology::Topology;
 use fortia_proto::tick::v1::{Committed, Stage};
@@ -18,17 +19,19 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::barrier::Barrier;
-use crate::exchange::{Command, Conn, Event, Place};
+use crate::exchange::{Command, Conn, Event, Place, Why};
 use crate::hold::{self, Guards};
 use crate::metrics::Metrics;
+use crate::patience::Patience;
 use crate::streams::{Happening, Ticker};
 
 /// Time between two attempts at something that failed.
 const RETRY: Duration = Duration::from_millis(500);
-/// Least time for a stage.
-const STAGE: Duration = Duration::from_secs(5);
-/// How many times as long a stage may take in which tickers load their regions.
-const LOADING: u32 = 6;
+/// After the first ticker has come, time for the others: whoever is there at once need not load the whole world and
+/// drop most of it a moment later. Longer than a ticker's search for a leader.
+const GATHER: Duration = Duration::from_millis(150);
+/// A dilation that is worth a word in the log.
+const SLOW: f64 = 1.5;
 /// Longest pause between two runs of a tick that fails again and again.
 const BACKOFF: Duration = Duration::from_secs(2);
 
@@ -99,6 +102,13 @@ fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+/// A stage that runs.
+struct StageBegan {
+    stage: Stage,
+    at: Instant,
+    loads: bool,
+}
+
 struct Leader<'a> {
     tools: &'a Tools,
     lease: u64,
@@ -113,8 +123,11 @@ struct Leader<'a> {
     paced: Instant,
     deadline: Option<(Instant, Place)>,
     tick_began: Instant,
-    stage_began: Option<(Stage, Instant)>,
-    last_commit: Option<Instant>,
+    stage_began: Option<StageBegan>,
+    patience: Patience,
+    pace: Pace,
+    /// Whether it was said that the world is slow.
+    slow: bool,
     /// Runs of the tick that failed, one after the other.
     failures: u32,
     /// What went wrong between ticks last time, so that it is not told again and again.
@@ -136,7 +149,7 @@ impl<'a> Leader<'a> {
         Leader {
             tools,
             lease,
-            barrier: Barrier::new(lease, topology.epoch, committed, fortia_vec::regions_of(info.size)),
+            barrier: Barrier::new(lease, topology.epoch, committed, fortia_vec::regions_of(info.limit)),
             tickers: HashMap::new(),
             topology,
             held,
@@ -146,7 +159,9 @@ impl<'a> Leader<'a> {
             deadline: None,
             tick_began: now,
             stage_began: None,
-            last_commit: None,
+            patience: Patience::default(),
+            pace: Pace::default(),
+            slow: false,
             failures: 0,
             trouble: None,
         }
@@ -158,11 +173,14 @@ impl<'a> Leader<'a> {
 
     async fn happened(&mut self, happening: Happening) -> Result<(), RdbError> {
         let event = match happening {
-            Happening::Joined { conn, instance, ticker } => {
+            Happening::Joined { conn, instance, process, ticker } => {
                 tracing::info!(conn, ticker = instance, "ticker connected");
+                if self.tickers.is_empty() {
+                    self.paced = self.paced.max(Instant::now() + GATHER);
+                }
                 self.tickers.insert(conn, ticker);
                 self.due = self.due.min(self.paced.max(Instant::now()));
-                Event::Joined { conn, instance }
+                Event::Joined { conn, instance, process }
             }
             Happening::Left { conn } => {
                 if self.tickers.remove(&conn).is_some() {
@@ -196,10 +214,11 @@ impl<'a> Leader<'a> {
             Command::Raise { epoch, reason } => {
                 tracing::info!(epoch, topology = self.topology.epoch, reason, "new epoch");
                 self.tools.metrics.epoch.set(epoch);
+                self.tools.metrics.epochs.inc();
                 self.tools.metrics.assigned(self.barrier.tickers());
                 let raised = self.tools.world.raise(epoch).await;
                 if let Err(error) = &raised {
-                    self.tools.metrics.abandoned.inc();
+                    self.tools.metrics.abandoned(Why::Unraised);
                     tracing::warn!(epoch, %error, "the epoch did not reach all shards; trying again");
                     self.due = Instant::now() + RETRY;
                 }
@@ -227,8 +246,8 @@ impl<'a> Leader<'a> {
                 self.tickers.remove(&conn);
                 Ok(None)
             }
-            Command::Abandon { place, reason } => {
-                self.abandoned(place, &reason);
+            Command::Abandon { place, why, reason } => {
+                self.abandoned(place, why, &reason);
                 Ok(None)
             }
         }
@@ -240,21 +259,22 @@ impl<'a> Leader<'a> {
         if place.stage == Stage::Observe {
             self.tick_began = now;
         }
-        self.stage_began = Some((place.stage, now));
-        let limit = STAGE.max(self.period() * 5) * if loads { LOADING } else { 1 };
+        self.stage_began = Some(StageBegan { stage: place.stage, at: now, loads });
+        let limit = self.patience.deadline(self.period(), loads, self.failures);
         self.deadline = Some((now + limit, place));
         tracing::debug!(?place, loads, "stage begins");
     }
 
     fn stage_ends(&mut self) {
-        if let Some((stage, began)) = self.stage_began.take() {
-            self.tools.metrics.staged(stage, began.elapsed());
+        if let Some(StageBegan { stage, at, loads }) = self.stage_began.take() {
+            self.patience.answered(at.elapsed(), loads);
+            self.tools.metrics.staged(stage, at.elapsed());
         }
     }
 
-    fn abandoned(&mut self, place: Place, reason: &str) {
+    fn abandoned(&mut self, place: Place, why: Why, reason: &str) {
         self.failures += 1;
-        self.tools.metrics.abandoned.inc();
+        self.tools.metrics.abandoned(why);
         self.stage_began = None;
         self.deadline = None;
         // Perhaps the guards are not as they should be: the next look makes sure that they are.
@@ -283,11 +303,26 @@ impl<'a> Leader<'a> {
             again = true;
             sleep(RETRY).await;
         }
-        self.committed(tick).await;
+        self.committed(tick, record.at).await;
         Ok(())
     }
 
-    async fn committed(&mut self, tick: u64) {
+    /// Says in the log when the world slows down and when it is on time again, not at every tick.
+    fn tell_dilation(&mut self, tick: u64, dilation: f64) {
+        if !self.slow && dilation > SLOW {
+            tracing::warn!(
+                tick,
+                dilation,
+                "ticks take longer than their period: the world's time is dilated"
+            );
+            self.slow = true;
+        } else if self.slow && dilation < (SLOW + 1.0) / 2.0 {
+            tracing::info!(tick, dilation, "ticks are on time again");
+            self.slow = false;
+        }
+    }
+
+    async fn committed(&mut self, tick: u64, at: u64) {
         let (now, period) = (Instant::now(), self.period());
         let took = now - self.tick_began;
         self.failures = 0;
@@ -295,13 +330,10 @@ impl<'a> Leader<'a> {
         self.due = self.paced;
         self.tools.metrics.tick.set(tick);
         self.tools.metrics.ticked(took);
-        if let Some(last) = self.last_commit.replace(now) {
-            self.tools.metrics.dilation.set((now - last).as_secs_f64() / period.as_secs_f64());
-        }
-        if took > period {
-            let (took_ms, period_ms) = (took.as_millis() as u64, period.as_millis() as u64);
-            tracing::info!(tick, took_ms, period_ms, "slow tick: the world's time is dilated");
-        }
+        self.pace.committed(at);
+        let dilation = self.pace.dilation(period).unwrap_or_default();
+        self.tools.metrics.dilation.set(dilation);
+        self.tell_dilation(tick, dilation);
         if let Some(held) = hold::resumed(self.held.as_ref(), now_ms()) {
             match self.tools.control.set_held(&held).await {
                 Ok(()) => {

@@ -6,10 +6,13 @@ use fortia_rdb::control::ControlDb;
 use fortia_rest::Readiness;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-/// How long a lease lasts unless it is renewed; a dead leader is followed by another after at most this.
-const TTL: Duration = Duration::from_secs(3);
-/// Time between two askings.
-const RENEW: Duration = Duration::from_secs(1);
+/// How long a lease lasts unless it is renewed; a dead leader is followed by another after at most this and a look.
+/// A lease that is lost only because a host was busy costs one new epoch, no more.
+const TTL: Duration = Duration::from_millis(1500);
+/// Time between two renewals.
+const RENEW: Duration = Duration::from_millis(400);
+/// Time between two looks of a standby.
+const LOOK: Duration = Duration::from_millis(200);
 /// Readiness: the control database answers.
 pub(crate) const FOLLOWS: &str = "control-db";
 
@@ -57,10 +60,14 @@ impl Candidate {
                 }
                 Err(error) => {
                     self.readiness.set(FOLLOWS, false);
-                    tracing::warn!(%error, "the lease cannot be asked for");
+                    let trouble = Some(error.to_string());
+                    if trouble != told {
+                        tracing::warn!(%error, "the lease cannot be asked for; trying again");
+                        told = trouble;
+                    }
                 }
             }
-            sleep(RENEW).await;
+            sleep(LOOK).await;
         }
     }
 

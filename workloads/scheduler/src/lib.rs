@@ -8,6 +8,7 @@ pub mod hold;
 mod lead;
 mod lease;
 mod metrics;
+mod patience;
 mod streams;
 
 use std::io;
@@ -23,8 +24,8 @@ use fortia_rdb::world::World;
 use fortia_rest::{Admin, Readiness, Registry};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
 
 use crate::lead::Tools;
 use crate::lease::{Candidate, FOLLOWS};
@@ -126,11 +127,13 @@ async fn serve(
     let ticks = TicksServer::new(Streams::new(leader))
         .max_decoding_message_size(MESSAGE)
         .max_encoding_message_size(MESSAGE);
+    // Frames are small and waited for: a moment of Nagle's is the whole of an empty stage.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let serving = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(SILENCE))
         .http2_keepalive_timeout(Some(SILENCE))
         .add_service(ticks)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), closed.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(incoming, closed.clone().cancelled_owned());
     tokio::select! {
         served = serving => Ok(served?),
         () = async { closed.cancelled().await; tokio::time::sleep(STOP).await } => Ok(()),

@@ -11,9 +11,16 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::exchange::Why;
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct OfStage {
     stage: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct OfReason {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -27,18 +34,19 @@ pub(crate) struct Metrics {
     pub(crate) leads: Gauge,
     pub(crate) tick: Gauge<u64, AtomicU64>,
     pub(crate) epoch: Gauge<u64, AtomicU64>,
+    pub(crate) epochs: Counter,
     pub(crate) topology_epoch: Gauge<u64, AtomicU64>,
     pub(crate) held: Gauge,
     pub(crate) dilation: Gauge<f64, AtomicU64>,
     pub(crate) tickers: Gauge,
-    pub(crate) abandoned: Counter,
+    abandoned: Family<OfReason, Counter>,
     regions: Family<OfTicker, Gauge>,
     ticks: Histogram,
     stages: Family<OfStage, Histogram, fn() -> Histogram>,
 }
 
 fn seconds() -> Histogram {
-    Histogram::new(exponential_buckets(0.001, 2.0, 14))
+    Histogram::new(exponential_buckets(0.000_125, 2.0, 18))
 }
 
 impl Metrics {
@@ -47,11 +55,12 @@ impl Metrics {
             leads: Gauge::default(),
             tick: Gauge::default(),
             epoch: Gauge::default(),
+            epochs: Counter::default(),
             topology_epoch: Gauge::default(),
             held: Gauge::default(),
             dilation: Gauge::default(),
             tickers: Gauge::default(),
-            abandoned: Counter::default(),
+            abandoned: Family::default(),
             regions: Family::default(),
             ticks: seconds(),
             stages: Family::new_with_constructor(seconds),
@@ -60,19 +69,36 @@ impl Metrics {
         registry.register("leads", "Whether this scheduler leads", metrics.leads.clone());
         registry.register("tick", "Last committed tick", metrics.tick.clone());
         registry.register("epoch", "Epoch of the assignment of regions", metrics.epoch.clone());
+        registry.register("epochs", "Assignments of regions made", metrics.epochs.clone());
         registry.register(
             "topology_epoch",
             "Epoch of the topology that is ticked under",
             metrics.topology_epoch.clone(),
         );
         registry.register("held", "Whether the tick is held for a re-sharding", metrics.held.clone());
-        registry.register("dilation", "Time between two ticks, in tick periods", metrics.dilation.clone());
+        registry.register(
+            "dilation",
+            "Time between two ticks by the wanted time, over the last 17; 1 is on time",
+            metrics.dilation.clone(),
+        );
         registry.register("tickers", "Connected tickers", metrics.tickers.clone());
         registry.register("regions", "Regions a ticker owns", metrics.regions.clone());
-        registry.register("abandoned", "Ticks that had to be run again", metrics.abandoned.clone());
+        registry.register(
+            "abandoned",
+            "Runs of a tick that were given up, to be run again",
+            metrics.abandoned.clone(),
+        );
         registry.register("tick_seconds", "Duration of a tick", metrics.ticks.clone());
-        registry.register("stage_seconds", "Duration of a stage of a tick", metrics.stages.clone());
+        registry.register(
+            "stage_seconds",
+            "Time until the last ticker has answered a stage",
+            metrics.stages.clone(),
+        );
         metrics
+    }
+
+    pub(crate) fn abandoned(&self, why: Why) {
+        self.abandoned.get_or_create(&OfReason { reason: why.as_str() }).inc();
     }
 
     pub(crate) fn ticked(&self, took: Duration) {

@@ -21,7 +21,7 @@ const HELLO: Duration = Duration::from_secs(5);
 
 /// What a stream tells the leader.
 pub(crate) enum Happening {
-    Joined { conn: Conn, instance: String, ticker: Ticker },
+    Joined { conn: Conn, instance: String, process: String, ticker: Ticker },
     Left { conn: Conn },
     Answered { conn: Conn, answer: Answer },
 }
@@ -89,7 +89,7 @@ async fn listen(
     };
     let open = CancellationToken::new();
     let ticker = Ticker { frames, _open: open.clone().drop_guard() };
-    let mut happening = Happening::Joined { conn, instance: hello.instance, ticker };
+    let mut happening = Happening::Joined { conn, instance: hello.instance, process: hello.process, ticker };
     loop {
         // A leader that is gone has closed the channel: then its streams end too.
         if leader.send(happening).await.is_err() {

@@ -2,17 +2,20 @@
 //! pure tick; knows nothing of streams and leaders.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fortia_common::records::{Config, Durability};
 use fortia_common::topology::Topology;
-use fortia_proto::tick::v1::{Done, Frame, Letter, Stage};
+use fortia_proto::tick::v1::{Done, EditStrategy, Frame, Letter, Stage};
 use fortia_proto::world::v1::Action;
 use fortia_rdb::RdbError;
-use fortia_rdb::world::{Changes, World};
+use fortia_rdb::world::{Changes, Info, Safe, World};
 use fortia_vec::{ChunkPos, RegionPos};
 use fortia_world::chunk::{Column, ColumnError};
 use fortia_world::entity::{Entity, EntityError};
+use fortia_world::generate::Generator;
 use fortia_world::step::Territory;
 use fortia_world::wire::{chunk_pos, to_chunk_pos, to_region_pos};
 use prost::Message;
@@ -20,7 +23,9 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::Load;
 use crate::cost;
+use crate::lock::{Claimed, Locks};
 use crate::metrics::Metrics;
 
 /// Chunks or entities read in one go.
@@ -41,6 +46,10 @@ pub(crate) enum FrameError {
     NoEntity(u64, u64),
     #[error("entity {0} cannot be read: {1}")]
     Entity(u64, EntityError),
+    #[error("the claims on chunk {0} in tick {1} are gone from its shard")]
+    ClaimsLost(ChunkPos, u64),
+    #[error("a claim on chunk {0} cannot be read")]
+    Claim(ChunkPos),
     #[error("the world has no info: worldgen is not done")]
     NoInfo,
     #[error("topology epoch {0} is not known here after {TOPOLOGY:?}")]
@@ -55,27 +64,77 @@ pub(crate) enum FrameError {
 struct Epoch {
     epoch: u64,
     territory: Territory,
+    /// Ascending.
     regions: Vec<RegionPos>,
     /// The stage that may come next, and its tick.
     next: (u64, Stage),
-    /// Regions whose lists of actions of the tick before the running one are to be removed by its commit.
-    read: BTreeSet<RegionPos>,
-    /// Regions in which actions were found in the running tick.
-    acted: BTreeSet<RegionPos>,
+    /// Letters of the last stage to regions of this territory: they need not travel.
+    local: Vec<Letter>,
+    /// What the running tick has claimed, when its strategy is `Lock`.
+    claimed: Option<Claimed>,
+    /// Chunks whose locks the running tick's commit removes.
+    unlocked: Vec<ChunkPos>,
+}
+
+impl Epoch {
+    /// Keeps letters to regions of this territory for the next stage, and returns the others. Nearly all are kept, so
+    /// only the others are moved; the order of letters says nothing.
+    fn sort(&mut self, mut outbox: Vec<Letter>) -> Vec<Letter> {
+        let mut away = Vec::new();
+        let mut last = None;
+        for i in (0..outbox.len()).rev() {
+            let to = outbox[i].to.as_ref().map(to_region_pos);
+            // Letters to one region mostly come together.
+            let known = last.filter(|(region, _)| *region == to).map(|(_, local)| local);
+            let local = || to.is_some_and(|to| self.regions.binary_search(&to).is_ok());
+            let local = known.unwrap_or_else(local);
+            last = Some((to, local));
+            if !local {
+                away.push(outbox.swap_remove(i));
+            }
+        }
+        self.local = outbox;
+        away
+    }
+}
+
+/// What territories of this world are made from.
+struct Land {
+    radius: u32,
+    limit: u32,
+    generator: Arc<Generator>,
+}
+
+impl Land {
+    fn of(info: &Info) -> Land {
+        Land { radius: info.size, limit: info.limit, generator: Arc::new(Generator::new(info.seed)) }
+    }
+
+    fn territory(&self, regions: impl IntoIterator<Item = RegionPos>) -> Territory {
+        Territory::new(regions, self.radius).growing(self.generator.clone(), self.limit)
+    }
 }
 
 /// The executor of frames. Each runs alone; after an error nothing is kept.
 pub(crate) struct Runner {
     world: World,
     topology: watch::Receiver<Topology>,
+    config: watch::Receiver<Config>,
     metrics: Metrics,
-    radius: Option<u32>,
+    load: Option<Load>,
+    land: Option<Land>,
     epoch: Option<Epoch>,
 }
 
 impl Runner {
-    pub(crate) fn new(world: World, topology: watch::Receiver<Topology>, metrics: Metrics) -> Runner {
-        Runner { world, topology, metrics, radius: None, epoch: None }
+    pub(crate) fn new(
+        world: World,
+        topology: watch::Receiver<Topology>,
+        config: watch::Receiver<Config>,
+        metrics: Metrics,
+        load: Option<Load>,
+    ) -> Runner {
+        Runner { world, topology, config, metrics, load, land: None, epoch: None }
     }
 
     /// Whether a tick has begun here and not been committed.
@@ -90,41 +149,48 @@ impl Runner {
     }
 
     /// Runs one stage.
-    pub(crate) async fn run(&mut self, frame: Frame) -> Result<Done, FrameError> {
+    pub(crate) async fn run(&mut self, mut frame: Frame) -> Result<Done, FrameError> {
         let began = Instant::now();
         let stage = frame.stage();
-        let order = FrameError::Order { epoch: frame.epoch, tick: frame.tick, stage: frame.stage };
         // Taken, so that after an error or a cancelled call nothing half done is left.
-        let kept = self.epoch.take().filter(|epoch| epoch.epoch == frame.epoch);
+        let mut kept = self.epoch.take().filter(|epoch| epoch.epoch == frame.epoch);
+        if let Some(epoch) = &mut kept {
+            // The few are put to the many.
+            std::mem::swap(&mut frame.inbox, &mut epoch.local);
+            frame.inbox.append(&mut epoch.local);
+        }
         let mut work = inbox_work(&frame.inbox);
         let mut done = Done { epoch: frame.epoch, tick: frame.tick, stage: frame.stage, ..Done::default() };
-        let epoch = if stage == Stage::Observe {
+        let mut epoch = if stage == Stage::Observe {
             let (epoch, outbox) = self.observe(kept, &frame, &mut work).await?;
             done.outbox = outbox;
             epoch
         } else {
-            let Some(mut epoch) = kept.filter(|epoch| epoch.next == (frame.tick, stage)) else {
-                return Err(order);
-            };
+            let follows = kept.filter(|epoch| epoch.next == (frame.tick, stage));
+            let epoch = follows.ok_or(FrameError::order(&frame))?;
             match stage {
                 Stage::Edit => {
-                    (epoch, done.outbox) = stage_of(epoch, frame, Territory::edit).await?;
-                    epoch.next.1 = Stage::Move;
+                    let (epoch, outbox) = self.edit(epoch, frame).await?;
+                    done.outbox = outbox;
+                    epoch
                 }
                 Stage::Move => {
-                    (epoch, done.outbox) = stage_of(epoch, frame, Territory::shift).await?;
+                    let (mut epoch, outbox) = stage_of(epoch, frame, Territory::shift).await?;
                     epoch.next.1 = Stage::Commit;
+                    done.outbox = outbox;
+                    epoch
                 }
                 _ => {
-                    let changed;
-                    (epoch, changed) = self.commit(epoch, frame).await?;
+                    let (epoch, changed) = self.commit(epoch, frame).await?;
                     changed.iter().for_each(|chunk| *work.entry(chunk.region()).or_default() += 4);
                     done.changed = changed.into_iter().map(chunk_pos).collect();
+                    epoch
                 }
             }
-            epoch
         };
-        done.costs = cost::spread(began.elapsed(), &epoch.regions, &work);
+        done.outbox = epoch.sort(done.outbox);
+        self.metrics.letters.inc_by(done.outbox.len() as u64);
+        done.costs = cost::spread(began.elapsed(), &work);
         self.epoch = Some(epoch);
         self.metrics.staged(stage, began.elapsed());
         Ok(done)
@@ -147,14 +213,38 @@ impl Runner {
             _ => self.begin(frame).await?,
         };
         self.load(&mut epoch.territory, tick.saturating_sub(1)).await?;
-        let actions = self.actions(frame, &mut epoch, work).await?;
-        let (epoch, outbox) = spawn_blocking(move || {
-            let outbox = epoch.territory.observe(tick, &actions);
+        let actions = self.actions(frame, &epoch.regions, work).await?;
+        let load = self.load.clone();
+        let (mut epoch, mut outbox) = spawn_blocking(move || {
+            let mut outbox = epoch.territory.observe(tick, &actions);
+            outbox.extend(load.into_iter().flat_map(|load| load(tick, &epoch.territory)));
             epoch.next = (tick, Stage::Edit);
             (epoch, outbox)
         })
         .await?;
+        epoch.claimed = None;
+        epoch.unlocked.clear();
+        if frame.edit_strategy() == EditStrategy::Lock {
+            epoch.claimed = Some(self.locks(&epoch, tick).claim(&epoch.territory, &mut outbox).await?);
+        }
         Ok((epoch, outbox))
+    }
+
+    async fn edit(&self, mut epoch: Epoch, mut frame: Frame) -> Result<(Epoch, Vec<Letter>), FrameError> {
+        let mut refusals = Vec::new();
+        if let Some(claimed) = epoch.claimed.take() {
+            let locks = self.locks(&epoch, frame.tick);
+            (refusals, epoch.unlocked) = locks.decide(&epoch.territory, &claimed, &mut frame.inbox).await?;
+        }
+        let (mut epoch, mut outbox) = stage_of(epoch, frame, Territory::edit).await?;
+        self.metrics.edited(&outbox, &refusals);
+        outbox.extend(refusals);
+        epoch.next.1 = Stage::Move;
+        Ok((epoch, outbox))
+    }
+
+    fn locks(&self, epoch: &Epoch, tick: u64) -> Locks<'_> {
+        Locks { world: &self.world, metrics: &self.metrics, epoch: epoch.epoch, tick }
     }
 
     /// Waits until the topology the frame runs under is known here.
@@ -168,22 +258,26 @@ impl Runner {
 
     /// Begins an epoch with no memory of the world.
     async fn begin(&mut self, frame: &Frame) -> Result<Epoch, FrameError> {
-        let radius = match self.radius {
-            Some(radius) => radius,
-            None => self.world.info().await?.ok_or(FrameError::NoInfo)?.size,
+        let land = match self.land.take() {
+            Some(land) => land,
+            None => Land::of(&self.world.info().await?.ok_or(FrameError::NoInfo)?),
         };
-        self.radius = Some(radius);
-        let regions: Vec<RegionPos> = frame.regions.iter().map(to_region_pos).collect();
+        let land = self.land.insert(land);
+        let regions: BTreeSet<RegionPos> = frame.regions.iter().map(to_region_pos).collect();
+        if regions.is_empty() {
+            // Regions come with the first frame of an epoch only, and that was lost.
+            return Err(FrameError::order(frame));
+        }
         self.metrics.regions.set(regions.len() as i64);
         tracing::info!(epoch = frame.epoch, tick = frame.tick, regions = regions.len(), "new epoch");
         Ok(Epoch {
             epoch: frame.epoch,
-            territory: Territory::new(regions.iter().copied(), radius),
-            // Which lists the tick before left is not known: all are removed.
-            read: regions.iter().copied().collect(),
-            acted: BTreeSet::new(),
-            regions,
+            territory: land.territory(regions.iter().copied()),
+            regions: regions.into_iter().collect(),
             next: (frame.tick, Stage::Observe),
+            local: Vec::new(),
+            claimed: None,
+            unlocked: Vec::new(),
         })
     }
 
@@ -193,7 +287,13 @@ impl Runner {
             let found = self.world.chunks(tick, batch).await?;
             self.metrics.loaded.inc_by(batch.len() as u64);
             for (at, bytes) in batch.iter().zip(found) {
-                let bytes = bytes.ok_or(FrameError::NoChunk(*at, tick))?;
+                let Some(bytes) = bytes else {
+                    // Beyond the first radius chunks are made when somebody comes near.
+                    if territory.absent(*at) {
+                        continue;
+                    }
+                    return Err(FrameError::NoChunk(*at, tick));
+                };
                 territory.load(Column::decode(&bytes).map_err(|error| FrameError::Chunk(*at, error))?);
             }
         }
@@ -211,14 +311,12 @@ impl Runner {
     async fn actions(
         &self,
         frame: &Frame,
-        epoch: &mut Epoch,
+        regions: &[RegionPos],
         work: &mut BTreeMap<RegionPos, u64>,
     ) -> Result<Vec<(RegionPos, Vec<Action>)>, FrameError> {
-        let taken = self.world.take_actions(frame.epoch, frame.tick, &epoch.regions).await?;
-        epoch.acted.clear();
+        let taken = self.world.take_actions(frame.epoch, frame.tick, regions).await?;
         let mut actions = Vec::new();
-        for (region, list) in taken.into_iter().filter(|(_, list)| !list.is_empty()) {
-            epoch.acted.insert(region);
+        for (region, list) in taken {
             let decoded: Vec<Action> = list.into_iter().filter_map(|bytes| decode(region, bytes)).collect();
             self.metrics.actions.inc_by(decoded.len() as u64);
             *work.entry(region).or_default() += decoded.len() as u64;
@@ -234,18 +332,27 @@ impl Runner {
         let stored = Changes {
             chunks: changes.chunks.into_iter().map(|(at, bytes)| (at, Bytes::from(bytes))).collect(),
             entities: changes.entities.into_iter().map(|(id, bytes)| (id, Bytes::from(bytes))).collect(),
-            read_actions: epoch.read.iter().copied().collect(),
+            born: changes.born,
+            unlocked: std::mem::take(&mut epoch.unlocked),
         };
         let bytes: usize = stored.chunks.iter().map(|(_, b)| b.len()).sum::<usize>()
             + stored.entities.iter().map(|(_, b)| b.len()).sum::<usize>();
-        let replicas = replicas_in_sync(&self.topology.borrow());
-        self.world.commit_tick(epoch.epoch, tick, &stored, replicas).await?;
+        let safe = Safe {
+            replicas: replicas_in_sync(&self.topology.borrow()),
+            on_disk: self.config.borrow().durability == Durability::Disk,
+        };
+        self.world.commit_tick(epoch.epoch, tick, &stored, safe).await?;
         self.metrics.chunks.inc_by(stored.chunks.len() as u64);
         self.metrics.entities.inc_by(stored.entities.len() as u64);
         self.metrics.bytes.inc_by(bytes as u64);
-        epoch.read = std::mem::take(&mut epoch.acted);
         epoch.next = (tick + 1, Stage::Observe);
         Ok((epoch, changed))
+    }
+}
+
+impl FrameError {
+    fn order(frame: &Frame) -> FrameError {
+        FrameError::Order { epoch: frame.epoch, tick: frame.tick, stage: frame.stage }
     }
 }
 
@@ -272,8 +379,12 @@ fn decode(region: RegionPos, bytes: Bytes) -> Option<Action> {
 
 fn inbox_work(inbox: &[Letter]) -> BTreeMap<RegionPos, u64> {
     let mut work = BTreeMap::new();
-    for to in inbox.iter().filter_map(|letter| letter.to.as_ref()) {
-        *work.entry(to_region_pos(to)).or_default() += 1;
+    let to = |letter: &Letter| letter.to.as_ref().map(to_region_pos);
+    // Letters to one region mostly come together.
+    for together in inbox.chunk_by(|a, b| to(a) == to(b)) {
+        if let Some(region) = to(&together[0]) {
+            *work.entry(region).or_default() += together.len() as u64;
+        }
     }
     work
 }

@@ -4,17 +4,21 @@
 mod cost;
 mod frame;
 mod link;
+mod lock;
 mod metrics;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use fortia_common::boot::Boot;
 use fortia_common::server::Server;
 use fortia_log::Log;
+use fortia_proto::tick::v1::Letter;
 use fortia_rdb::control::ControlDb;
 use fortia_rdb::world::World;
 use fortia_rest::{Admin, Readiness, Registry};
+use fortia_world::step::Territory;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -33,11 +37,23 @@ pub enum TickerError {
     Admin(io::Error),
 }
 
+/// Letters of stage observe that no unit has written: a load for measurements, made from the number of the tick and the
+/// territory after its own observe.
+pub type Load = Arc<dyn Fn(u64, &Territory) -> Vec<Letter> + Send + Sync>;
+
 /// Runs a ticker until it is told to stop. Dropping the future ends it at once, as a crash would.
 ///
 /// # Errors
 /// When an address cannot be listened on, or the admin port fails.
 pub async fn run(boot: Boot, log: &Log) -> Result<(), TickerError> {
+    run_under(boot, log, None).await
+}
+
+/// As [`run`], under a load beside what the units do. For measurements only.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_under(boot: Boot, log: &Log, load: Option<Load>) -> Result<(), TickerError> {
     let mut registry = Registry::default();
     log.register(&mut registry);
     let metrics = Metrics::register(&mut registry);
@@ -46,7 +62,7 @@ pub async fn run(boot: Boot, log: &Log) -> Result<(), TickerError> {
         TcpListener::bind(boot.admin).await.map_err(|error| TickerError::Listen(boot.admin, error))?;
     let end = CancellationToken::new();
     let work = async {
-        work(boot, log, metrics, readiness.clone()).await;
+        work(boot, log, metrics, readiness.clone(), load).await;
         end.cancel();
         Ok(())
     };
@@ -55,7 +71,7 @@ pub async fn run(boot: Boot, log: &Log) -> Result<(), TickerError> {
     Ok(())
 }
 
-async fn work(boot: Boot, log: &Log, metrics: Metrics, readiness: Readiness) {
+async fn work(boot: Boot, log: &Log, metrics: Metrics, readiness: Readiness, load: Option<Load>) {
     let control = ControlDb::connect(&boot);
     let Some(server) = Server::start(boot.clone(), control.clone(), log.set_filter()).await else { return };
     log.follow(server.config());
@@ -64,7 +80,7 @@ async fn work(boot: Boot, log: &Log, metrics: Metrics, readiness: Readiness) {
     let link = Link {
         instance: boot.instance,
         control,
-        runner: Runner::new(world, server.topology(), metrics.clone()),
+        runner: Runner::new(world, server.topology(), server.config(), metrics.clone(), load),
         metrics,
         readiness,
         stop: server.stopping(),

@@ -24,7 +24,9 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// A scheduler's host that is silent for this long is taken for gone.
 const SILENCE: Duration = Duration::from_secs(3);
 /// Time between two searches for a leader.
-const SEARCH: Duration = Duration::from_millis(250);
+const SEARCH: Duration = Duration::from_millis(100);
+/// A leader that says nothing for this long is looked after: another may lead by now.
+const LOOK: Duration = Duration::from_millis(500);
 /// Readiness: a leader is connected, or the control database says that there is none.
 pub(crate) const FOLLOWS: &str = "control-db";
 
@@ -37,6 +39,8 @@ enum LinkError {
     Refused(Box<tonic::Status>),
     #[error("no answer in {CONNECT:?}")]
     Silent,
+    #[error("{0} leads now")]
+    Deposed(String),
 }
 
 impl From<tonic::Status> for LinkError {
@@ -91,14 +95,18 @@ impl Link {
     }
 
     async fn serve(&mut self, leader: &str, told: &mut Option<String>) -> Result<(), LinkError> {
-        let (answers, mut frames) =
-            timeout(CONNECT * 2, self.connect(leader)).await.map_err(|_| LinkError::Silent)??;
+        let (answers, mut frames) = tokio::select! {
+            connected = timeout(CONNECT * 2, self.connect(leader)) => connected.map_err(|_| LinkError::Silent)??,
+            other = deposed(&self.control, leader) => return Err(LinkError::Deposed(other)),
+        };
         tracing::info!(leader, "serving the leader");
         *told = None;
         self.metrics.connected.set(1);
         loop {
             let frame = tokio::select! {
                 frame = frames.message() => frame?,
+                // A host that lost its power closes no streams.
+                other = deposed(&self.control, leader) => return Err(LinkError::Deposed(other)),
                 () = self.stop.cancelled(), if !self.runner.in_tick() => return Ok(()),
             };
             let Some(frame) = frame else { return Ok(()) };
@@ -120,7 +128,7 @@ impl Link {
             .max_decoding_message_size(MESSAGE)
             .max_encoding_message_size(MESSAGE);
         let (answers, outgoing) = mpsc::channel(4);
-        let hello = Hello { instance: self.instance.clone() };
+        let hello = Hello { instance: self.instance.clone(), process: self.control.process().to_owned() };
         // The channel is empty and open: there is room.
         let _ = answers.try_send(Answer { kind: Some(answer::Kind::Hello(hello)) });
         let frames = ticks.serve(ReceiverStream::new(outgoing)).await?.into_inner();
@@ -139,5 +147,17 @@ impl Link {
             }
         };
         Answer { kind: Some(kind) }
+    }
+}
+
+/// Waits until another than `leader` leads, and returns its address.
+async fn deposed(control: &ControlDb, leader: &str) -> String {
+    loop {
+        sleep(LOOK).await;
+        if let Ok(Some(other)) = control.leader().await
+            && other != leader
+        {
+            return other;
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fortia_proto::tick::v1::Stage;
+use fortia_proto::tick::v1::{Letter, Stage, letter};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -13,6 +13,11 @@ use prometheus_client::registry::Registry;
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfStage {
     stage: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfOutcome {
+    outcome: &'static str,
 }
 
 /// What a ticker measures.
@@ -26,6 +31,10 @@ pub(crate) struct Metrics {
     pub(crate) bytes: Counter,
     pub(crate) actions: Counter,
     pub(crate) failed: Counter,
+    pub(crate) letters: Counter,
+    pub(crate) locks: Counter,
+    pub(crate) lock_conflicts: Counter,
+    edits: Family<OfOutcome, Counter>,
     stages: Family<OfStage, Histogram, fn() -> Histogram>,
 }
 
@@ -40,6 +49,10 @@ impl Metrics {
             bytes: Counter::default(),
             actions: Counter::default(),
             failed: Counter::default(),
+            letters: Counter::default(),
+            locks: Counter::default(),
+            lock_conflicts: Counter::default(),
+            edits: Family::default(),
             stages: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_25, 2.0, 16))),
         };
         let registry = registry.sub_registry_with_prefix("fortia_ticker");
@@ -51,8 +64,24 @@ impl Metrics {
         registry.register("committed_bytes", "Bytes of chunks and entities committed", metrics.bytes.clone());
         registry.register("actions", "Actions taken", metrics.actions.clone());
         registry.register("failed", "Stages that failed", metrics.failed.clone());
+        registry.register("letters", "Letters sent to regions of other tickers", metrics.letters.clone());
+        registry.register("locks", "Locks of chunks taken (strategy Lock)", metrics.locks.clone());
+        let met = "Claims that met another on their block when they were made (strategy Lock)";
+        registry.register("lock_conflicts", met, metrics.lock_conflicts.clone());
+        let edits = "Edits decided here; those not done met another edit or somebody in the way";
+        registry.register("edits", edits, metrics.edits.clone());
         registry.register("stage_seconds", "Duration of a stage of a tick", metrics.stages.clone());
         metrics
+    }
+
+    /// Counts outcomes of edits.
+    pub(crate) fn edited(&self, outbox: &[Letter], refusals: &[Letter]) {
+        for outcome in outbox.iter().chain(refusals).filter_map(|letter| match &letter.kind {
+            Some(letter::Kind::Outcome(outcome)) => Some(if outcome.done { "done" } else { "refused" }),
+            _ => None,
+        }) {
+            self.edits.get_or_create(&OfOutcome { outcome }).inc();
+        }
     }
 
     pub(crate) fn staged(&self, stage: Stage, took: Duration) {

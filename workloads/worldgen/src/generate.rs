@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use fortia_common::records::WorldConfig;
 use fortia_rdb::RdbError;
+use fortia_rdb::control::ControlDb;
 use fortia_rdb::world::{Info, World};
-use fortia_vec::ChunkPos;
+use fortia_vec::{ChunkPos, regions_of};
 use fortia_world::generate::Generator;
 use futures::{StreamExt, TryStreamExt};
 use prometheus_client::metrics::gauge::Gauge;
@@ -17,9 +18,8 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use crate::WorldgenError;
+use crate::report::Report;
 
-/// Chunks made and written in one go.
-const BATCH: usize = 64;
 /// Time between two attempts at something a server did not do.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -27,49 +27,60 @@ const RETRY: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// `OtherWorld` when another world is there; otherwise when a shard refuses for good.
-pub(crate) async fn world(world: &World, wanted: &WorldConfig, done: &Gauge) -> Result<(), WorldgenError> {
+pub(crate) async fn world(
+    world: &World,
+    control: &ControlDb,
+    wanted: &WorldConfig,
+    done: &Gauge,
+) -> Result<(), WorldgenError> {
     if let Some(info) = insist("the world's info", || world.info()).await? {
         return same(&info, wanted);
     }
-    let all: Vec<ChunkPos> = ChunkPos::within(wanted.radius).collect();
-    let (count, generator) = (all.len(), Arc::new(Generator::new(wanted.seed)));
-    tracing::info!(chunks = count, seed = wanted.seed, radius = wanted.radius, "generating the world");
-    let at_once = available_parallelism().map_or(1, usize::from);
-    let batches: Vec<Vec<ChunkPos>> = all.chunks(BATCH).map(<[ChunkPos]>::to_vec).collect();
+    let (radius, generator) = (wanted.radius, Arc::new(Generator::new(wanted.seed)));
+    let count = (2 * u64::from(radius) + 1).pow(2);
+    tracing::info!(chunks = count, seed = wanted.seed, radius, "generating the world");
+    // One more than there are cores: while one batch is written the others are made.
+    let at_once = available_parallelism().map_or(1, usize::from) + 1;
+    // A region's chunks share the earlier stages of their generation.
+    let batches = regions_of(radius)
+        .into_iter()
+        .map(|region| region.chunks().filter(|at| at.is_within(radius)).collect::<Vec<ChunkPos>>());
     let mut made = futures::stream::iter(batches)
         .map(|batch| make(world, generator.clone(), batch))
         .buffer_unordered(at_once);
-    let (mut chunks, mut told) = (0, 0);
-    while let Some(batch) = made.try_next().await? {
-        chunks += batch;
-        done.set(chunks as i64);
-        let percent = chunks * 100 / count.max(1);
-        if percent >= told + 10 {
-            told = percent;
-            tracing::info!(chunks, of = count, percent, "generating the world");
-        }
+    let mut report = Report::begin(control, done, count).await;
+    while let Some(chunks) = made.try_next().await? {
+        report.add(chunks).await;
     }
     let info = Info {
         seed: wanted.seed,
         size: wanted.radius,
+        limit: wanted.limit,
         created_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
         tick_period_ms: wanted.tick_period_ms,
     };
     insist("the world's info", || world.write_info(&info)).await?;
-    tracing::info!(chunks, "the world is made");
+    tracing::info!(chunks = count, "the world is made");
     Ok(())
 }
 
 fn same(info: &Info, wanted: &WorldConfig) -> Result<(), WorldgenError> {
-    if (info.seed, info.size) == (wanted.seed, wanted.radius) {
-        tracing::info!(seed = info.seed, radius = info.size, "the world is there already");
+    if (info.seed, info.size, info.limit) == (wanted.seed, wanted.radius, wanted.limit) {
+        tracing::info!(
+            seed = info.seed,
+            radius = info.size,
+            limit = info.limit,
+            "the world is there already"
+        );
         return Ok(());
     }
     Err(WorldgenError::OtherWorld {
         seed: info.seed,
         radius: info.size,
+        limit: info.limit,
         wanted_seed: wanted.seed,
         wanted_radius: wanted.radius,
+        wanted_limit: wanted.limit,
     })
 }
 
@@ -84,8 +95,8 @@ async fn make(
     let missing: Vec<ChunkPos> =
         batch.into_iter().zip(there).filter(|(_, bytes)| bytes.is_none()).map(|(at, _)| at).collect();
     let columns = spawn_blocking(move || {
-        let column = |at: ChunkPos| (at, Bytes::from(generator.column(at).encode()));
-        missing.into_iter().map(column).collect::<Vec<_>>()
+        let columns = generator.columns(&missing);
+        columns.iter().map(|column| (column.at(), Bytes::from(column.encode()))).collect::<Vec<_>>()
     })
     .await?;
     insist("chunks", || world.write_chunks(&columns)).await?;

@@ -1,6 +1,7 @@
 //! Worldgen: makes the first chunks of a world. A job: it ends when they are there, and may be run again at any time.
 
 mod generate;
+mod report;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,18 +22,23 @@ use tokio_util::sync::CancellationToken;
 pub enum WorldgenError {
     /// The shards hold a world of another seed or size.
     #[error(
-        "the shards hold a world of seed {seed} and radius {radius}, not of seed {wanted_seed} and radius \
-         {wanted_radius}: a world keeps both for life; set spec.world back, or make a new FortiaCluster"
+        "the shards hold a world of seed {seed}, radius {radius} and limit {limit}, not of seed {wanted_seed}, radius \
+         {wanted_radius} and limit {wanted_limit}: a world keeps them for life; set spec.world back, or make a new \
+         FortiaCluster"
     )]
     OtherWorld {
         /// Seed of the world that is there.
         seed: u64,
         /// Its radius, in chunks.
         radius: u32,
+        /// How far it may grow, in chunks.
+        limit: u32,
         /// Seed that is configured.
         wanted_seed: u64,
         /// Radius that is configured.
         wanted_radius: u32,
+        /// Limit that is configured.
+        wanted_limit: u32,
     },
     /// A server refused for good.
     #[error(transparent)]
@@ -76,20 +82,20 @@ pub async fn run(boot: Boot, log: &Log) -> Result<(), WorldgenError> {
 async fn work(boot: Boot, log: &Log, done: &Gauge) -> Result<(), WorldgenError> {
     let control = ControlDb::connect(&boot);
     let server =
-        Server::start(boot.clone(), control, log.set_filter()).await.ok_or(WorldgenError::Stopped)?;
+        Server::start(boot.clone(), control.clone(), log.set_filter()).await.ok_or(WorldgenError::Stopped)?;
     log.follow(server.config());
     let stopping = server.stopping();
     let made = tokio::select! {
-        made = make(&boot, &server, done) => made,
+        made = make(&boot, &server, &control, done) => made,
         () = stopping.cancelled() => Err(WorldgenError::Stopped),
     };
     server.stop().await;
     made
 }
 
-async fn make(boot: &Boot, server: &Server, done: &Gauge) -> Result<(), WorldgenError> {
+async fn make(boot: &Boot, server: &Server, control: &ControlDb, done: &Gauge) -> Result<(), WorldgenError> {
     let config = server.config().borrow().clone();
     // What a replica lacks may be there: only the primary knows what is still to be made.
     let world = World::connect(boot, server.topology()).primary_only();
-    generate::world(&world, &config.world, done).await
+    generate::world(&world, control, &config.world, done).await
 }

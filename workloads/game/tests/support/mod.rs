@@ -15,7 +15,7 @@ use fortia_testredis::DataPlane;
 use fortia_vec::{BlockPos, ChunkPos};
 use fortia_world::block::Block;
 use fortia_world::chunk::Column;
-use fortia_world::entity::Entity;
+use fortia_world::entity::{Entity, Kind};
 use fortia_world::wire;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
@@ -24,6 +24,8 @@ use tokio::sync::watch;
 
 /// Radius of the test world, in chunks.
 pub(crate) const RADIUS: u32 = 2;
+/// How far it may grow, as [`DataPlane`] configures it.
+pub(crate) const LIMIT: u32 = 4;
 
 pub(crate) struct Game {
     pub(crate) plane: DataPlane,
@@ -45,7 +47,7 @@ impl Game {
             .map(|at| (at, Bytes::from(column(at, Block::Stone, &[]).encode())))
             .collect();
         world.write_chunks(&columns).await.expect("chunks written");
-        let info = Info { seed: 42, size: RADIUS, created_ms: 0, tick_period_ms: 50 };
+        let info = Info { seed: 42, size: RADIUS, limit: LIMIT, created_ms: 0, tick_period_ms: 50 };
         world.write_info(&info).await.expect("info written");
 
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -62,6 +64,11 @@ impl Game {
     /// A token of a new account.
     pub(crate) async fn player(&self, name: &str) -> String {
         self.accounts.register(name, "player@example.org", "a-good-password").await.expect("registered");
+        self.login(name).await
+    }
+
+    /// Another token of an account.
+    pub(crate) async fn login(&self, name: &str) -> String {
         self.accounts.login(name, "a-good-password").await.expect("logged in").as_str().to_owned()
     }
 
@@ -81,10 +88,22 @@ impl Game {
 
     /// Commits a tick that changed these chunks and entities.
     pub(crate) async fn commit(&self, tick: u64, columns: &[Column], entities: &[Entity]) {
+        self.commit_born(tick, columns, entities, Vec::new()).await;
+    }
+
+    /// Commits a tick in which some entities are new.
+    pub(crate) async fn commit_born(
+        &self,
+        tick: u64,
+        columns: &[Column],
+        entities: &[Entity],
+        born: Vec<(String, u64)>,
+    ) {
         let changes = Changes {
             chunks: columns.iter().map(|column| (column.at(), column.encode().into())).collect(),
             entities: entities.iter().map(|entity| (entity.id, entity.encode().into())).collect(),
-            read_actions: Vec::new(),
+            born,
+            ..Changes::default()
         };
         self.world.commit_tick(1, tick, &changes, 0).await.expect("committed to the shards");
         let lease = self.control.lease("here", Duration::from_secs(60)).await.expect("lease");
@@ -116,7 +135,7 @@ pub(crate) fn column(at: ChunkPos, block: Block, entities: &[u64]) -> Column {
 
 /// A unit that stands at the lowest corner of a chunk.
 pub(crate) fn unit(id: u64, owner: &str, at: ChunkPos) -> Entity {
-    Entity::handyman(id, owner, BlockPos { z: 1, ..at.origin() })
+    Entity::new(Kind::Handyman, id, owner, BlockPos { z: 1, ..at.origin() }, at.origin())
 }
 
 /// The detail of a problem with this status.

@@ -124,6 +124,13 @@ local function in_slices(command, key, args, first, last)
   for at = first, last, SLICE do redis.call(command, key, unpack(args, at, math.min(at + SLICE - 1, last))) end
 end
 
+-- Which lists of actions a shard has is noted in one set of the version, members tick:x:y, so that a tick looks only at
+-- regions in which somebody acted. It says where keys are on this server, so no migration carries it: it is made here.
+local function note_actions(key)
+  local prefix, list = string.match(key, '^(v%d+:)actions:(.+)$')
+  if list then redis.call('SADD', prefix .. 'acting', list) end
+end
+
 local function replace(command)
   return function(op, args)
     redis.call('DEL', op.key)
@@ -138,13 +145,24 @@ end
 local APPLY = {
   SLOT = function(op, args) write_slot(op.key, args[op.first], args[op.last]) end,
   HSET = append('HSET'), SADD = append('SADD'), SREM = append('SREM'),
-  ACT = function(op, args) redis.call('RPUSH', op.key, args[op.last]) end,
+  ACT = function(op, args)
+    redis.call('RPUSH', op.key, args[op.last])
+    note_actions(op.key)
+  end,
   DEL = function(op) redis.call('DEL', op.key) end,
-  PUTHASH = replace('HSET'), PUTSET = replace('SADD'), PUTLIST = replace('RPUSH'),
+  PUTHASH = replace('HSET'), PUTSET = replace('SADD'),
+  PUTLIST = function(op, args)
+    replace('RPUSH')(op, args)
+    note_actions(op.key)
+  end,
   PUTSTRING = function(op, args) redis.call('SET', op.key, args[op.first]) end,
   -- A source that is gone leaves nothing behind.
   COPY = function(op, args)
-    if redis.call('COPY', args[op.first], op.key, 'REPLACE') == 0 then redis.call('DEL', op.key) end
+    if redis.call('COPY', args[op.first], op.key, 'REPLACE') == 0 then
+      redis.call('DEL', op.key)
+    else
+      note_actions(op.key)
+    end
   end,
 }
 
@@ -172,18 +190,97 @@ local function fortia_write(keys, args)
   return #ops
 end
 
-local function fortia_take(keys, args)
+-- What ticker's calls beside writes share: the guard, or nil and the refusal; then the version's prefix.
+local function admit_ticker(keys, args)
   local guard, refusal = admit(keys[1], args[1], args[2], args[3])
-  if not guard then return refusal end
-  local version, tick = number(args[4]), number(args[5])
-  if not version or not tick then return refuse('ERR', 'version and tick must be numbers') end
-  if version ~= guard.version then return refuse('VERSION', string.format('%.0f is writable', guard.version)) end
-  if guard.state == 'frozen' then return refuse('FROZEN', string.format('version %.0f', guard.version)) end
-  local lists = {}
-  for i = 2, #keys do lists[i - 1] = redis.call('LRANGE', keys[i], 0, -1) end
+  if not guard then return nil, refusal end
+  local version = number(args[4])
+  if not version or not number(args[5]) then return nil, refuse('ERR', 'version and tick must be numbers') end
+  if version ~= guard.version then return nil, refuse('VERSION', string.format('%.0f is writable', guard.version)) end
+  if guard.state == 'frozen' then return nil, refuse('FROZEN', string.format('version %.0f', guard.version)) end
+  local prefix = string.format('v%.0f:', version)
+  for i = 2, #keys do
+    if string.sub(keys[i], 1, #prefix) ~= prefix then
+      return nil, refuse('ERR', keys[i] .. ' is not a key of ' .. prefix)
+    end
+  end
+  return guard, prefix
+end
+
+-- Closes a tick: its lists of actions are final from here on. Returns their regions as x:y, and removes the lists of
+-- ticks before it: a tick begins when the one before is committed.
+local function fortia_take(keys, args)
+  local guard, prefix = admit_ticker(keys, args)
+  if not guard then return prefix end
+  if #keys ~= 2 then return refuse('ERR', 'usage: guard and the set of regions') end
+  local tick, regions = number(args[5]), {}
+  for _, list in ipairs(redis.call('SMEMBERS', keys[2])) do
+    local of, region = string.match(list, '^(%d+):(.+)$')
+    of = number(of)
+    if of == tick then regions[#regions + 1] = region end
+    if not of or of < tick then
+      redis.call('DEL', prefix .. 'actions:' .. list)
+      redis.call('SREM', keys[2], list)
+      if guard.state == 'copying' then redis.call('SADD', prefix .. 'dirty', 'actions:' .. list) end
+    end
+  end
   raise(keys[1], guard, args[3])
   if tick > guard.closed then redis.call('HSET', keys[1], 'closed', args[5]) end
-  return lists
+  return regions
+end
+
+local RANK = 40 -- leading characters of a claim: who comes first, in digits of fixed width
+
+-- Puts claims into a chunk's hash. One of another tick or epoch is worthless: whoever held it is fenced.
+local function claim(key, args, first, last)
+  local conflicts, known = 0, redis.call('HMGET', key, 'tick', 'epoch')
+  if known[1] ~= args[5] or known[2] ~= args[3] then
+    redis.call('DEL', key)
+    redis.call('HSET', key, 'tick', args[5], 'epoch', args[3])
+    in_slices('HSET', key, args, first, last)
+    return 0
+  end
+  for at = first, last, SLICE do
+    local fields, won = {}, {}
+    for i = at, math.min(at + SLICE - 1, last), 2 do fields[#fields + 1] = args[i] end
+    local held = redis.call('HMGET', key, unpack(fields))
+    for i = 1, #fields do
+      local value = args[at + 2 * i - 1]
+      if held[i] and held[i] ~= value then conflicts = conflicts + 1 end
+      if not held[i] or string.sub(value, 1, RANK) < string.sub(held[i], 1, RANK) then
+        won[#won + 1] = fields[i]
+        won[#won + 1] = value
+      end
+    end
+    if #won > 0 then redis.call('HSET', key, unpack(won)) end
+  end
+  return conflicts
+end
+
+-- Takes the locks of chunks, in the order given, with the tick epoch as fencing token; claims blocks in them; and lets
+-- them go: a call runs alone, so the lock of a chunk is held for the time of its part of one call. Per block the claim
+-- of the first rank stays, whoever came first. ARGV: uid, epoch, tick_epoch, version, tick, then per key: how many
+-- arguments, then block, claim, ... Returns locks taken and claims that met another.
+local function fortia_lock(keys, args)
+  local guard, prefix = admit_ticker(keys, args)
+  if not guard then return prefix end
+  local parts, at = {}, 6
+  for i = 2, #keys do
+    local argc = number(args[at])
+    if not argc or argc == 0 or argc % 2 ~= 0 or at + argc > #args then return refuse('ERR', 'claims are malformed') end
+    local found = redis.call('TYPE', keys[i])['ok']
+    if found ~= 'none' and found ~= 'hash' then return refuse('WRONGTYPE', keys[i] .. ' is a ' .. found) end
+    parts[#parts + 1] = { key = keys[i], first = at + 1, last = at + argc }
+    at = at + 1 + argc
+  end
+  if at ~= #args + 1 then return refuse('ERR', 'arguments left over') end
+  raise(keys[1], guard, args[3])
+  local conflicts = 0
+  for _, part in ipairs(parts) do
+    conflicts = conflicts + claim(part.key, args, part.first, part.last)
+    if guard.state == 'copying' then redis.call('SADD', prefix .. 'dirty', string.sub(part.key, #prefix + 1)) end
+  end
+  return { #parts, conflicts }
 end
 
 -- Removes keys of a version that nobody serves; by name, so that collecting is refused in the call that would harm.
@@ -262,6 +359,7 @@ end
 redis.register_function('fortia_guard', fortia_guard)
 redis.register_function('fortia_write', fortia_write)
 redis.register_function('fortia_take', fortia_take)
+redis.register_function('fortia_lock', fortia_lock)
 -- A server that is full must be able to let go of an old version.
 redis.register_function{ function_name = 'fortia_unlink', callback = fortia_unlink, flags = { 'allow-oom' } }
 redis.register_function('fortia_topology', fortia_topology)

@@ -5,6 +5,7 @@ pub mod boot;
 pub mod command;
 pub mod control;
 pub mod functions;
+pub mod pace;
 pub mod records;
 pub mod server;
 pub mod topology;

@@ -31,6 +31,9 @@ pub fn instance_key(service: Service, instance: &str) -> String {
     format!("fortia:instance:{service}:{instance}")
 }
 
+/// String: [`WorldProgress`] as JSON.
+pub const WORLD_PROGRESS: &str = "fortia:worldgen";
+
 /// Pattern of all instance keys.
 pub const INSTANCE_PATTERN: &str = "fortia:instance:*";
 
@@ -49,6 +52,9 @@ pub struct Config {
     pub world: WorldConfig,
     /// How tickers keep one editor per chunk.
     pub edit_strategy: EditStrategy,
+    /// What a tick waits for before it counts.
+    #[serde(default)]
+    pub durability: Durability,
     /// Where players reach the game, as written into the list of worlds.
     pub game_address: String,
     /// `http://host:port` of an OTLP/gRPC log receiver; none: logs stay on the terminal.
@@ -63,8 +69,10 @@ pub struct WorldConfig {
     pub name: String,
     /// What it is generated from.
     pub seed: u64,
-    /// Chunks from -radius to radius exist, both ways.
+    /// Chunks from -radius to radius are made before the first tick, both ways.
     pub radius: u32,
+    /// Chunks from -limit to limit are made when somebody comes near; at least the radius.
+    pub limit: u32,
     /// Wanted time between two ticks.
     pub tick_period_ms: u64,
 }
@@ -75,6 +83,18 @@ pub enum EditStrategy {
     /// Edits are sent to the owner of their chunk.
     #[default]
     Queue,
+    /// Edits are claims on blocks, made under locks that the shards keep.
+    Lock,
+}
+
+/// What a tick waits for before it counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Durability {
+    /// The memory of every shard's primary and, where every shard has one, of a replica.
+    #[default]
+    Memory,
+    /// Their disks.
+    Disk,
 }
 
 /// A running server, as it registers itself.
@@ -123,4 +143,14 @@ pub struct Progress {
     pub verified: u64,
     /// Set when all is done.
     pub done: bool,
+}
+
+/// How far the world is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorldProgress {
+    /// Chunks of the first radius that are there.
+    pub chunks: u64,
+    /// Chunks of the first radius.
+    pub of: u64,
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fortia_common::boot::Boot;
 use fortia_common::command::{Ack, Command};
 use fortia_common::control::Control;
-use fortia_common::records::{self, Config, Held, Instance, Progress};
+use fortia_common::records::{self, Config, Held, Instance, Progress, WorldProgress};
 use fortia_common::topology::Topology;
 use fortia_proto::tick::v1::Committed;
 use futures::StreamExt;
@@ -64,6 +64,11 @@ impl ControlDb {
             }),
             holder: format!("{}/{nonce:016x}", boot.instance).into(),
         }
+    }
+
+    /// A name of this process that no other has, whatever its instance is called.
+    pub fn process(&self) -> &str {
+        &self.holder
     }
 
     /// Takes or renews the schedulers' lease for `ttl`; a `ttl` of zero gives it up. `address` is where tickers
@@ -168,6 +173,14 @@ impl ControlDb {
     /// When the control database does not answer.
     pub async fn set_progress(&self, version: u64, index: u32, progress: &Progress) -> Result<(), RdbError> {
         self.server.one(set(&records::progress_key(version, index), progress)?).await
+    }
+
+    /// Tells how far the world is made.
+    ///
+    /// # Errors
+    /// When the control database does not answer.
+    pub async fn set_world_progress(&self, progress: &WorldProgress) -> Result<(), RdbError> {
+        self.server.one(set(records::WORLD_PROGRESS, progress)?).await
     }
 
     /// All registered servers.

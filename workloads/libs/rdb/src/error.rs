@@ -73,6 +73,12 @@ pub enum RdbError {
         /// Replicas that answered.
         confirmed: u32,
     },
+    /// A write did not reach the disk in time.
+    #[error("server {address} did not write to its disk in time")]
+    NotOnDisk {
+        /// The primary.
+        address: String,
+    },
     /// No connection, or no answer in time.
     #[error("server {address} cannot be reached: {reason}")]
     Unreachable {
@@ -136,6 +142,7 @@ impl RdbError {
             | RdbError::Frozen { .. }
             | RdbError::TooNew { .. }
             | RdbError::NotReplicated { .. }
+            | RdbError::NotOnDisk { .. }
             | RdbError::Unreachable { .. }
             | RdbError::Fenced { .. }
             | RdbError::Topology { .. }

@@ -26,6 +26,8 @@ pub enum WorldKey {
         /// The region.
         region: RegionPos,
     },
+    /// Claims on the blocks of a chunk, made and removed within one tick (strategy `Lock`).
+    Lock(ChunkPos),
 }
 
 impl fmt::Display for WorldKey {
@@ -37,6 +39,7 @@ impl fmt::Display for WorldKey {
             WorldKey::Player(name) => write!(f, "u:{name}"),
             WorldKey::PlayerEntities(name) => write!(f, "ue:{name}"),
             WorldKey::Actions { tick, region } => write!(f, "actions:{tick}:{}:{}", region.x, region.y),
+            WorldKey::Lock(at) => write!(f, "lock:{}:{}", at.x, at.y),
         }
     }
 }
@@ -85,6 +88,7 @@ fn parts(text: &str) -> Option<WorldKey> {
             tick: next(&mut numbers)?,
             region: RegionPos { x: next(&mut numbers)?, y: next(&mut numbers)? },
         }),
+        "lock" => Some(WorldKey::Lock(ChunkPos { x: next(&mut numbers)?, y: next(&mut numbers)? })),
         _ => None,
     }
 }
@@ -126,8 +130,9 @@ impl KeyText {
     /// The text of a physical key of `version`; none when it is of another version or not of the world.
     pub fn of_physical(physical: &[u8], version: u64) -> Option<KeyText> {
         let text = physical.strip_prefix(prefix(version).as_bytes())?;
-        // The dirty set belongs to the version, not to the world: no migration carries it.
-        (text != DIRTY.as_bytes()).then(|| KeyText(text.to_vec()))
+        // These say something of this server, not of the world: no migration carries them.
+        let own = text == DIRTY.as_bytes() || text == ACTING.as_bytes();
+        (!own).then(|| KeyText(text.to_vec()))
     }
 
     pub(crate) fn of_dirty(member: Vec<u8>) -> KeyText {
@@ -169,6 +174,7 @@ impl fmt::Debug for KeyText {
 }
 
 const DIRTY: &str = "dirty";
+const ACTING: &str = "acting";
 
 fn prefix(version: u64) -> String {
     format!("v{version}:")
@@ -182,6 +188,17 @@ pub fn pattern(version: u64) -> String {
 /// The set of key texts that were written while a version was being copied.
 pub fn dirty(version: u64) -> String {
     prefix(version) + DIRTY
+}
+
+/// The set of a shard's lists of actions, as `tick:x:y`. The functions keep it.
+pub fn acting(version: u64) -> String {
+    prefix(version) + ACTING
+}
+
+/// The region a text `x:y` names, as in the set of lists of actions.
+pub(crate) fn region(text: &str) -> Option<RegionPos> {
+    let mut numbers = text.split(':');
+    Some(RegionPos { x: next(&mut numbers)?, y: next(&mut numbers)? })
 }
 
 #[cfg(test)]
@@ -198,6 +215,7 @@ mod tests {
             "[a-z:]{1,20}".prop_map(WorldKey::PlayerEntities),
             any::<(u64, i32, i32)>()
                 .prop_map(|(tick, x, y)| WorldKey::Actions { tick, region: RegionPos { x, y } }),
+            any::<(i32, i32)>().prop_map(|(x, y)| WorldKey::Lock(ChunkPos { x, y })),
         ]
     }
 
@@ -212,7 +230,7 @@ mod tests {
         }
 
         #[test]
-        fn a_text_that_parses_is_the_key_s_own(text in "(c|e|u|ue|info|actions|x)(:[-+0-9a-z]{0,4}){0,4}") {
+        fn a_text_that_parses_is_the_key_s_own(text in "(c|e|u|ue|info|actions|lock|x)(:[-+0-9a-z]{0,4}){0,4}") {
             if let Ok(key) = WorldKey::parse(&text) {
                 prop_assert_eq!(key.text(), text);
             }
@@ -252,7 +270,8 @@ mod tests {
     }
 
     #[test]
-    fn the_dirty_set_is_no_key_of_the_world() {
+    fn what_says_something_of_a_server_is_no_key_of_the_world() {
         assert_eq!(KeyText::of_physical(dirty(3).as_bytes(), 3), None);
+        assert_eq!(KeyText::of_physical(acting(3).as_bytes(), 3), None);
     }
 }

@@ -181,13 +181,13 @@ impl Migration {
         self.unlink_physical(shard, version, keys.iter().map(|key| key.physical(version)).collect()).await
     }
 
-    /// Unlinks the set of written keys of a version.
+    /// Unlinks what a version has beside keys of the world: the sets of written keys and of lists of actions.
     ///
     /// # Errors
     /// As [`Migration::unlink`].
-    pub async fn unlink_dirty(&self, shard: u32, version: u64) -> Result<(), RdbError> {
-        let dirty = keyspace::dirty(version).into_bytes();
-        self.unlink_physical(shard, version, vec![dirty]).await.map(drop)
+    pub async fn unlink_own(&self, shard: u32, version: u64) -> Result<(), RdbError> {
+        let own = [keyspace::dirty(version), keyspace::acting(version)];
+        self.unlink_physical(shard, version, own.map(String::into_bytes).into()).await.map(drop)
     }
 
     async fn unlink_physical(&self, shard: u32, version: u64, keys: Vec<Vec<u8>>) -> Result<u64, RdbError> {

@@ -124,7 +124,8 @@ impl Memory {
             return Err(Error::PasswordInvalid);
         };
         let version = hash.version.map(Version::try_from).transpose()?.unwrap_or_default();
-        let argon2 = Argon2::new(Algorithm::try_from(hash.algorithm.as_str())?, version, Params::try_from(hash)?);
+        let argon2 =
+            Argon2::new(Algorithm::try_from(hash.algorithm.as_str())?, version, Params::try_from(hash)?);
         // Outputs are compared in constant time.
         Ok(self.output(&argon2, password, salt, expected.len())? == *expected)
     }

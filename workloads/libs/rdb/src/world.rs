@@ -5,6 +5,8 @@ mod hold;
 mod read;
 mod ticks;
 
+pub use ticks::{Claim, Locked, RANK};
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +14,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use fortia_common::boot::Boot;
 use fortia_common::topology::{Layout, Topology};
-use fortia_vec::{BlockPos, ChunkPos, RegionPos};
+use fortia_vec::{BlockPos, ChunkPos};
 use futures::future::try_join_all;
 use tokio::sync::watch;
 
 use crate::RdbError;
-use crate::connection::RESPONSE;
+use crate::connection::{RESPONSE, value};
 use crate::guard::{self, Guard};
 use crate::keyspace::WorldKey;
 use crate::place::Shards;
@@ -40,8 +42,10 @@ pub struct World {
 pub struct Info {
     /// What it was generated from.
     pub seed: u64,
-    /// Radius in chunks: chunks from -size to size exist.
+    /// Radius in chunks: chunks from -size to size were made before the first tick.
     pub size: u32,
+    /// Chunks from -limit to limit are made when somebody comes near.
+    pub limit: u32,
     /// Unix time in ms of its creation.
     pub created_ms: u64,
     /// Wanted time between two ticks.
@@ -64,8 +68,26 @@ pub struct Changes {
     pub chunks: Vec<(ChunkPos, Bytes)>,
     /// Entities as stored.
     pub entities: Vec<(u64, Bytes)>,
-    /// Regions whose actions were read; those of the tick before are removed now.
-    pub read_actions: Vec<RegionPos>,
+    /// New entities and the names of their owners.
+    pub born: Vec<(String, u64)>,
+    /// Chunks whose claims were read: their locks are removed.
+    pub unlocked: Vec<ChunkPos>,
+}
+
+/// What must be true of a write before it counts, on every shard it went to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Safe {
+    /// How many replicas have it.
+    pub replicas: u32,
+    /// Whether the primary, and these replicas, have it on disk. Servers before Redis 7.2 cannot tell.
+    pub on_disk: bool,
+}
+
+impl From<u32> for Safe {
+    /// In the memory of so many replicas.
+    fn from(replicas: u32) -> Safe {
+        Safe { replicas, on_disk: false }
+    }
 }
 
 impl World {
@@ -103,7 +125,7 @@ impl World {
         if !entities.is_empty() {
             let ids = entities.iter().map(|id| Bytes::from(id.to_string())).collect();
             let key = WorldKey::PlayerEntities(name.to_owned());
-            self.write(&topology, 0, 0, vec![(key, Op::SetAdd(ids))]).await?;
+            self.write(&topology, 0, Safe::default(), vec![(key, Op::SetAdd(ids))]).await?;
         }
         let fields = fields(&[
             ("joined", player.joined_ms.to_string()),
@@ -111,7 +133,26 @@ impl World {
             ("y", player.start.y.to_string()),
             ("z", player.start.z.to_string()),
         ]);
-        self.write(&topology, 0, 0, vec![(WorldKey::Player(name.to_owned()), Op::HashSet(fields))]).await
+        self.write(
+            &topology,
+            0,
+            Safe::default(),
+            vec![(WorldKey::Player(name.to_owned()), Op::HashSet(fields))],
+        )
+        .await
+    }
+
+    /// Takes entities that are gone for good off a player's list. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// As [`World::create_player`].
+    pub async fn forget_entities(&self, name: &str, entities: &[u64]) -> Result<(), RdbError> {
+        if entities.is_empty() {
+            return Ok(());
+        }
+        let ids = entities.iter().map(|id| Bytes::from(id.to_string())).collect();
+        let key = WorldKey::PlayerEntities(name.to_owned());
+        self.write(&self.now(), 0, Safe::default(), vec![(key, Op::SetRemove(ids))]).await
     }
 
     /// Writes generated chunks, as of tick 0.
@@ -121,7 +162,7 @@ impl World {
     pub async fn write_chunks(&self, chunks: &[(ChunkPos, Bytes)]) -> Result<(), RdbError> {
         let slot = |value: &Bytes| Op::Slot { tick: 0, value: value.clone() };
         let operations = chunks.iter().map(|(at, value)| (WorldKey::Chunk(*at), slot(value))).collect();
-        self.write(&self.now(), 0, 0, operations).await
+        self.write(&self.now(), 0, Safe::default(), operations).await
     }
 
     /// Writes generated entities, as of tick 0.
@@ -131,7 +172,7 @@ impl World {
     pub async fn write_entities(&self, entities: &[(u64, Bytes)]) -> Result<(), RdbError> {
         let slot = |value: &Bytes| Op::Slot { tick: 0, value: value.clone() };
         let operations = entities.iter().map(|(id, value)| (WorldKey::Entity(*id), slot(value))).collect();
-        self.write(&self.now(), 0, 0, operations).await
+        self.write(&self.now(), 0, Safe::default(), operations).await
     }
 
     /// Writes the record that says the world is complete. Worldgen's last write.
@@ -142,10 +183,11 @@ impl World {
         let fields = fields(&[
             ("seed", info.seed.to_string()),
             ("size", info.size.to_string()),
+            ("limit", info.limit.to_string()),
             ("created", info.created_ms.to_string()),
             ("tick_period", info.tick_period_ms.to_string()),
         ]);
-        self.write(&self.now(), 0, 0, vec![(WorldKey::Info, Op::HashSet(fields))]).await
+        self.write(&self.now(), 0, Safe::default(), vec![(WorldKey::Info, Op::HashSet(fields))]).await
     }
 
     /// The guard of a shard of the topology.
@@ -156,12 +198,12 @@ impl World {
         guard::read(&*self.shards.primary(&self.now(), shard)?).await
     }
 
-    /// One pipelined call per shard, all shards at once. `replicas`: how many must confirm before it counts.
+    /// One pipelined call per shard, all shards at once.
     async fn write(
         &self,
         topology: &Topology,
         tick_epoch: u64,
-        replicas: u32,
+        safe: Safe,
         operations: Vec<(WorldKey, Op)>,
     ) -> Result<(), RdbError> {
         let layout = topology.serving;
@@ -173,7 +215,7 @@ impl World {
         let writer = self.writer(topology, tick_epoch);
         try_join_all(by_shard.into_iter().map(|(shard, operations)| {
             let calls = writer.calls(&operations);
-            async move { self.send(topology, shard, calls, replicas).await }
+            async move { self.send(topology, shard, calls, safe).await }
         }))
         .await?;
         Ok(())
@@ -184,21 +226,31 @@ impl World {
         topology: &Topology,
         shard: u32,
         mut calls: redis::Pipeline,
-        replicas: u32,
+        safe: Safe,
     ) -> Result<(), RdbError> {
         let server = self.shards.primary(topology, shard)?;
-        if replicas > 0 {
-            // The server's own limit ends before ours, so that its count comes back.
-            let limit = (RESPONSE / 2).as_millis() as u64;
-            calls.cmd("WAIT").arg(replicas).arg(limit);
+        // The server's own limit ends before ours, so that its count comes back.
+        let limit = (RESPONSE / 2).as_millis() as u64;
+        if safe.on_disk {
+            calls.cmd("WAITAOF").arg(1).arg(safe.replicas).arg(limit);
+        } else if safe.replicas > 0 {
+            calls.cmd("WAIT").arg(safe.replicas).arg(limit);
         }
         let confirmed = server.ask(&calls).await?.pop().unwrap_or_default();
-        if replicas > 0 {
-            let confirmed: u32 = crate::connection::value(server.address(), confirmed)?;
-            if confirmed < replicas {
-                let address = server.address().to_owned();
-                return Err(RdbError::NotReplicated { address, wanted: replicas, confirmed });
+        let address = server.address().to_owned();
+        let replicas: u32 = if safe.on_disk {
+            let (primary, replicas): (u32, u32) = value(&address, confirmed)?;
+            if primary == 0 {
+                return Err(RdbError::NotOnDisk { address });
             }
+            replicas
+        } else if safe.replicas > 0 {
+            value(&address, confirmed)?
+        } else {
+            return Ok(());
+        };
+        if replicas < safe.replicas {
+            return Err(RdbError::NotReplicated { address, wanted: safe.replicas, confirmed: replicas });
         }
         Ok(())
     }

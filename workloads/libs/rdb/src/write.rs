@@ -9,6 +9,12 @@ const OPERATIONS: usize = 256;
 /// Value bytes in one call, unless a single value is larger.
 const BYTES: usize = 2 << 20;
 
+/// Claims in one call, unless one chunk has more: a server answers nobody else while a call runs.
+const CLAIMS: usize = 2048;
+
+/// The physical key of a lock, and pairs of block and claim.
+pub(crate) type ClaimsOf<'a> = (Vec<u8>, &'a [(u32, Bytes)]);
+
 /// Something done to one key.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
@@ -18,6 +24,8 @@ pub(crate) enum Op {
     HashSet(Vec<Bytes>),
     /// Adds members.
     SetAdd(Vec<Bytes>),
+    /// Removes members.
+    SetRemove(Vec<Bytes>),
     /// Appends an action for a tick.
     Act { tick: u64, action: Bytes },
     /// Removes the key.
@@ -40,6 +48,7 @@ impl Op {
             Op::Slot { .. } => "SLOT",
             Op::HashSet(_) => "HSET",
             Op::SetAdd(_) => "SADD",
+            Op::SetRemove(_) => "SREM",
             Op::Act { .. } => "ACT",
             Op::Delete => "DEL",
             Op::PutHash(_) => "PUTHASH",
@@ -55,9 +64,12 @@ impl Op {
         match self {
             Op::Slot { tick, value } => vec![number(tick), value.clone()],
             Op::Act { tick, action } => vec![number(tick), action.clone()],
-            Op::HashSet(all) | Op::SetAdd(all) | Op::PutHash(all) | Op::PutSet(all) | Op::PutList(all) => {
-                all.clone()
-            }
+            Op::HashSet(all)
+            | Op::SetAdd(all)
+            | Op::SetRemove(all)
+            | Op::PutHash(all)
+            | Op::PutSet(all)
+            | Op::PutList(all) => all.clone(),
             Op::PutString(value) => vec![value.clone()],
             Op::Copy { from } => vec![Bytes::from(from.clone())],
             Op::Delete => Vec::new(),
@@ -118,13 +130,40 @@ impl Writer<'_> {
         call
     }
 
-    /// The call that closes a tick's actions and returns the lists of these keys.
-    pub(crate) fn take(&self, tick: u64, keys: &[Vec<u8>]) -> redis::Cmd {
-        let mut call = redis::cmd("FCALL");
-        call.arg("fortia_take").arg(keys.len() + 1).arg(records::GUARD);
-        for key in keys {
-            call.arg(key.as_slice());
+    /// The call that closes a tick's actions and returns the regions that have some.
+    pub(crate) fn take(&self, tick: u64, acting: &str) -> redis::Cmd {
+        self.of_tick("fortia_take", tick, &[acting.as_bytes()])
+    }
+
+    /// The calls that claim blocks: by the physical key of a lock, pairs of block and claim.
+    pub(crate) fn lock(&self, tick: u64, claims: &[ClaimsOf<'_>]) -> redis::Pipeline {
+        let mut pipe = redis::pipe();
+        let mut rest = claims;
+        while !rest.is_empty() {
+            let mut room = CLAIMS;
+            let fits = rest.iter().take_while(|(_, claims)| {
+                let fits = room > 0;
+                room = room.saturating_sub(claims.len());
+                fits
+            });
+            let (now, later) = rest.split_at(fits.count());
+            let keys: Vec<&[u8]> = now.iter().map(|(key, _)| key.as_slice()).collect();
+            let mut call = self.of_tick("fortia_lock", tick, &keys);
+            for (_, claims) in now {
+                call.arg(claims.len() * 2);
+                for (block, claim) in *claims {
+                    call.arg(block).arg(claim.as_ref());
+                }
+            }
+            pipe.add_command(call);
+            rest = later;
         }
+        pipe
+    }
+
+    fn of_tick(&self, function: &str, tick: u64, keys: &[&[u8]]) -> redis::Cmd {
+        let mut call = redis::cmd("FCALL");
+        call.arg(function).arg(keys.len() + 1).arg(records::GUARD).arg(keys);
         call.arg(self.cluster).arg(self.epoch).arg(self.tick_epoch).arg(self.version).arg(tick);
         call
     }

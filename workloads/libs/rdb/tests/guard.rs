@@ -89,6 +89,7 @@ async fn a_frozen_world_takes_no_writes_until_it_is_unfrozen_and_keeps_what_it_h
         world.commit_tick(1, 2, &one_chunk("during"), 0).await,
         world.push_action(2, region, Bytes::from_static(b"a")).await.map(drop),
         world.take_actions(1, 2, &[region]).await.map(drop),
+        world.lock(1, 2, &[(HERE[0], vec![(1, Bytes::new())])]).await.map(drop),
     ];
     for refused in refusals {
         assert!(matches!(refused, Err(RdbError::Frozen { .. })), "{refused:?}");
@@ -184,7 +185,7 @@ async fn a_service_with_its_own_user_needs_no_more_than_its_keys_and_commands() 
     let mut plane = DataPlane::start(1).await;
     let shard = &mut plane.shards[0];
     let rules = "ACL SETUSER ticker on >secret resetkeys ~v1:* ~fortia:guard -@all \
-                 +fcall +hget +hmget +hset +type +del +rpush +lrange +sadd +hgetall";
+                 +fcall +hget +hmget +hset +type +del +rpush +lrange +sadd +srem +smembers +hgetall";
     shard.run::<()>(&rules.split_whitespace().collect::<Vec<_>>()).await;
     shard.run::<()>(&["ACL", "SETUSER", "default", "resetpass", ">other"]).await;
     let mut boot = plane.boot(Service::Ticker);
@@ -198,6 +199,9 @@ async fn a_service_with_its_own_user_needs_no_more_than_its_keys_and_commands() 
     let action = Bytes::from_static(b"a");
     world.push_action(1, region, action.clone()).await.expect("pushes");
     assert_eq!(world.take_actions(1, 1, &[region]).await, Ok(vec![(region, vec![action])]));
-    let changes = Changes { read_actions: vec![region], ..one_chunk("x") };
+    world.lock(1, 1, &[(HERE[0], vec![(1, Bytes::from_static(&[b'0'; 44]))])]).await.expect("locks");
+    assert!(matches!(world.claims(1, 1, &HERE).await, Ok(claims) if claims[0].is_some()));
+    assert_eq!(world.take_actions(1, 2, &[region]).await, Ok(vec![]));
+    let changes = Changes { unlocked: HERE.into(), ..one_chunk("x") };
     world.commit_tick(1, 1, &changes, 0).await.expect("commits");
 }

@@ -99,16 +99,95 @@ async fn an_action_for_a_tick_already_read_runs_in_the_next_one() {
 }
 
 #[tokio::test]
-async fn actions_are_kept_until_their_tick_is_committed_and_gone_a_tick_later() {
+async fn actions_are_kept_until_their_tick_is_committed_and_gone_when_the_next_begins() {
     let plane = DataPlane::start(1).await;
     let (world, _topology) = world(&plane).await;
     let region = RegionPos { x: 0, y: 0 };
     world.push_action(1, region, text("a")).await.expect("pushes");
-    let read = Changes { read_actions: vec![region], ..Changes::default() };
-    world.commit_tick(1, 1, &read, 0).await.expect("commits");
-    assert_eq!(plane.shards[0].run::<u64>(&["EXISTS", "v1:actions:1:0:0"]).await, 1);
-    world.commit_tick(1, 2, &read, 0).await.expect("commits");
-    assert_eq!(plane.shards[0].run::<u64>(&["EXISTS", "v1:actions:1:0:0"]).await, 0);
+    world.take_actions(1, 1, &[region]).await.expect("takes");
+    world.commit_tick(1, 1, &chunk("1"), 0).await.expect("commits");
+    let keys = ["EXISTS", "v1:actions:1:0:0", "v1:acting"];
+    assert_eq!(plane.shards[0].run::<u64>(&keys).await, 2);
+    assert_eq!(world.take_actions(1, 2, &[region]).await, Ok(vec![]));
+    assert_eq!(plane.shards[0].run::<u64>(&keys).await, 0);
+}
+
+#[tokio::test]
+async fn a_ticker_takes_the_actions_of_its_regions_alone_from_all_shards() {
+    let plane = DataPlane::start(3).await;
+    let (world, _topology) = world(&plane).await;
+    let all: Vec<RegionPos> = (-4..4).map(|x| RegionPos { x, y: 1 }).collect();
+    for region in &all {
+        world.push_action(1, *region, text(region.to_string())).await.expect("pushes");
+        world.push_action(2, *region, text("later")).await.expect("pushes");
+    }
+    let mine: Vec<RegionPos> = all.iter().copied().filter(|region| region.x % 2 == 0).collect();
+    let taken = world.take_actions(1, 1, &mine).await.expect("takes");
+    let wanted: Vec<_> = mine.iter().map(|region| (*region, vec![text(region.to_string())])).collect();
+    assert_eq!(taken, wanted);
+}
+
+fn claim(rank: u64, edit: &str) -> Bytes {
+    text(format!("{rank:040}{edit}"))
+}
+
+#[tokio::test]
+async fn the_first_rank_keeps_the_block_whoever_was_first_to_claim_it() {
+    let plane = DataPlane::start(2).await;
+    let (world, _topology) = world(&plane).await;
+    let there = ChunkPos { x: -9, y: 2 };
+    let early = [
+        (AT[0], vec![(5, claim(7, "early")), (6, claim(1, "alone"))]),
+        (there, vec![(5, claim(4, "there"))]),
+    ];
+    let locked = world.lock(3, 8, &early).await.expect("locks");
+    assert_eq!((locked.locks, locked.conflicts), (2, 0));
+    let better = [(AT[0], vec![(5, claim(2, "better"))])];
+    assert_eq!(world.lock(3, 8, &better).await.expect("locks").conflicts, 1);
+    let worse = [(AT[0], vec![(5, claim(3, "worse")), (9, claim(9, "new"))])];
+    for _ in 0..2 {
+        world.lock(3, 8, &worse).await.expect("locks");
+    }
+    let claims = world.claims(3, 8, &[AT[0], there, ChunkPos { x: 0, y: 0 }]).await.expect("reads");
+    let here = vec![(5, text("better")), (6, text("alone")), (9, text("new"))];
+    assert_eq!(claims, [Some(here), Some(vec![(5, text("there"))]), None]);
+    let unlock = Changes { unlocked: vec![AT[0], there], ..Changes::default() };
+    world.commit_tick(3, 8, &unlock, 0).await.expect("commits");
+    assert_eq!(world.claims(3, 8, &AT).await, Ok(vec![None]));
+}
+
+#[tokio::test]
+async fn a_lock_of_a_dead_ticker_is_worthless_under_the_next_epoch_and_nobody_waits_for_it() {
+    let plane = DataPlane::start(1).await;
+    let (world, _topology) = world(&plane).await;
+    world.lock(3, 8, &[(AT[0], vec![(5, claim(1, "dead")), (6, claim(1, "dead"))])]).await.expect("locks");
+    world.raise(4).await.expect("raises");
+    let late = world.lock(3, 8, &[(AT[0], vec![(7, claim(0, "late"))])]).await;
+    assert!(matches!(late, Err(RdbError::Stale { .. })), "{late:?}");
+    assert_eq!(world.claims(4, 8, &AT).await, Ok(vec![None]));
+    world.lock(4, 8, &[(AT[0], vec![(5, claim(9, "alive"))])]).await.expect("locks");
+    assert_eq!(world.claims(4, 8, &AT).await, Ok(vec![Some(vec![(5, text("alive"))])]));
+    assert_eq!(world.claims(3, 8, &AT).await, Ok(vec![None]));
+}
+
+#[tokio::test]
+async fn more_claims_than_one_call_takes_come_back_all() {
+    let plane = DataPlane::start(2).await;
+    let (world, _topology) = world(&plane).await;
+    let of_chunk = |n: u32| (0..n).map(|block| (block, claim(u64::from(block), "edit"))).collect::<Vec<_>>();
+    let claims: Vec<_> = ChunkPos::within(3)
+        .map(|at| (at, of_chunk(300)))
+        .chain([(ChunkPos { x: 9, y: 9 }, of_chunk(5000))])
+        .collect();
+    let chunks: Vec<ChunkPos> = claims.iter().map(|(at, _)| *at).collect();
+    for again in [0, 1] {
+        let locked = world.lock(1, 1, &claims).await.expect("locks");
+        assert_eq!((locked.locks, locked.conflicts), (chunks.len() as u64, 0), "run {again}");
+    }
+    let read = world.claims(1, 1, &chunks).await.expect("reads");
+    assert!(
+        read.iter().zip(&claims).all(|(read, (_, claims))| read.as_ref().map(Vec::len) == Some(claims.len()))
+    );
 }
 
 #[tokio::test]
@@ -117,7 +196,8 @@ async fn world_and_player_records_come_back_as_written() {
     let (world, _topology) = world(&plane).await;
     assert_eq!(world.info().await, Ok(None));
     assert_eq!(world.player("ada").await, Ok(None));
-    let info = Info { seed: u64::MAX, size: 8, created_ms: 1_700_000_000_000, tick_period_ms: 1000 };
+    let info =
+        Info { seed: u64::MAX, size: 8, limit: 32, created_ms: 1_700_000_000_000, tick_period_ms: 1000 };
     world.write_info(&info).await.expect("writes");
     assert_eq!(world.info().await, Ok(Some(info)));
     let player = Player { joined_ms: 5, start: BlockPos { x: -4, y: 9, z: 30 } };

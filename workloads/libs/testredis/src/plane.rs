@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use fortia_common::boot::{Boot, Service};
-use fortia_common::records::{self, Config, EditStrategy, WorldConfig};
+use fortia_common::records::{self, Config, Durability, EditStrategy, WorldConfig};
 use fortia_common::topology::{Group, Layout, Phase, Placement, Topology};
 
 use crate::server::TestServer;
@@ -24,7 +24,7 @@ pub struct DataPlane {
 
 impl DataPlane {
     /// Starts a cluster that serves version 1 on so many shards, placed by modulo: guards open, topology and
-    /// configuration (world `test`, seed 42, radius 2, ticks of 50 ms) written.
+    /// configuration (world `test`, seed 42, radius 2 that may grow to 4, ticks of 50 ms) written.
     pub async fn start(shards: u32) -> DataPlane {
         DataPlane::with(shards, Placement::Modulo).await
     }
@@ -44,8 +44,9 @@ impl DataPlane {
         plane.set_topology(&plane.topology_of(Layout { version: 1, shards, placement })).await;
         let config = Config {
             generation: 1,
-            world: WorldConfig { name: "test".into(), seed: 42, radius: 2, tick_period_ms: 50 },
+            world: WorldConfig { name: "test".into(), seed: 42, radius: 2, limit: 4, tick_period_ms: 50 },
             edit_strategy: EditStrategy::Queue,
+            durability: Durability::Memory,
             game_address: "127.0.0.1:0".into(),
             logs: None,
         };

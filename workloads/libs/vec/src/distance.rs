@@ -8,16 +8,19 @@ pub trait Distance: Copy {
     fn axes(self, other: Self) -> [u32; 3];
 
     /// The sum of the axes: steps without diagonals.
+    #[inline]
     fn manhattan(self, other: Self) -> u64 {
         self.axes(other).into_iter().map(u64::from).sum()
     }
 
     /// The longest axis: steps with diagonals.
+    #[inline]
     fn chebyshev(self, other: Self) -> u32 {
         self.axes(other).into_iter().max().unwrap_or(0)
     }
 
     /// The square of the straight line.
+    #[inline]
     fn euclid2(self, other: Self) -> u128 {
         self.axes(other).into_iter().map(|d| u128::from(d) * u128::from(d)).sum()
     }

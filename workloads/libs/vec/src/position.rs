@@ -57,42 +57,50 @@ pub struct WorldPos(pub DVec3);
 
 impl BlockPos {
     /// The block at these coordinates.
+    #[inline]
     pub const fn new(x: i32, y: i32, z: i32) -> BlockPos {
         BlockPos { x, y, z }
     }
 
     /// The chunk that holds this block.
+    #[inline]
     pub const fn chunk(self) -> ChunkPos {
         ChunkPos { x: self.x.div_euclid(CHUNK), y: self.y.div_euclid(CHUNK) }
     }
 
     /// The region that holds this block.
+    #[inline]
     pub const fn region(self) -> RegionPos {
         self.chunk().region()
     }
 
     /// The place inside the chunk, or `None` when `z` is not in 0..=255 (no world is that deep or high).
+    #[inline]
     pub fn local(self) -> Option<LocalPos> {
         let z = u8::try_from(self.z).ok()?;
         Some(LocalPos { x: self.x.rem_euclid(CHUNK) as u8, y: self.y.rem_euclid(CHUNK) as u8, z })
     }
 
     /// This place moved by so many blocks; it wraps at the ends of `i32`, which no world reaches.
+    #[inline]
     pub const fn offset(self, x: i32, y: i32, z: i32) -> BlockPos {
         BlockPos { x: self.x.wrapping_add(x), y: self.y.wrapping_add(y), z: self.z.wrapping_add(z) }
     }
 
     /// The block above.
+    #[inline]
     pub const fn up(self) -> BlockPos {
         self.offset(0, 0, 1)
     }
 
     /// The block below.
+    #[inline]
     pub const fn down(self) -> BlockPos {
         self.offset(0, 0, -1)
     }
 
     /// The six blocks that share a face with this one.
+    #[inline]
     pub fn faces(self) -> [BlockPos; 6] {
         [(-1, 0, 0), (1, 0, 0), (0, -1, 0), (0, 1, 0), (0, 0, -1), (0, 0, 1)]
             .map(|(x, y, z)| self.offset(x, y, z))
@@ -106,36 +114,43 @@ impl BlockPos {
 
 impl ChunkPos {
     /// The chunk at these coordinates.
+    #[inline]
     pub const fn new(x: i32, y: i32) -> ChunkPos {
         ChunkPos { x, y }
     }
 
     /// The region that holds this chunk.
+    #[inline]
     pub const fn region(self) -> RegionPos {
         RegionPos { x: self.x.div_euclid(REGION), y: self.y.div_euclid(REGION) }
     }
 
     /// The chunk's lowest block with the smallest x and y.
+    #[inline]
     pub const fn origin(self) -> BlockPos {
         BlockPos { x: self.x.wrapping_mul(CHUNK), y: self.y.wrapping_mul(CHUNK), z: 0 }
     }
 
     /// The block at a place inside this chunk.
+    #[inline]
     pub fn block(self, at: LocalPos) -> BlockPos {
         self.origin().offset(i32::from(at.x), i32::from(at.y), i32::from(at.z))
     }
 
     /// The chunk so many chunks away.
+    #[inline]
     pub const fn offset(self, x: i32, y: i32) -> ChunkPos {
         ChunkPos { x: self.x.wrapping_add(x), y: self.y.wrapping_add(y) }
     }
 
     /// The eight chunks around this one, ascending.
+    #[inline]
     pub fn neighbours(self) -> [ChunkPos; 8] {
         AROUND.map(|(x, y)| self.offset(x, y))
     }
 
     /// Whether a world of this radius has the chunk.
+    #[inline]
     pub const fn is_within(self, radius: u32) -> bool {
         self.x.unsigned_abs() <= radius && self.y.unsigned_abs() <= radius
     }
@@ -149,11 +164,13 @@ impl ChunkPos {
 
 impl RegionPos {
     /// The region at these coordinates.
+    #[inline]
     pub const fn new(x: i32, y: i32) -> RegionPos {
         RegionPos { x, y }
     }
 
     /// The region's chunk with the smallest x and y.
+    #[inline]
     pub const fn origin(self) -> ChunkPos {
         ChunkPos { x: self.x.wrapping_mul(REGION), y: self.y.wrapping_mul(REGION) }
     }
@@ -164,11 +181,13 @@ impl RegionPos {
     }
 
     /// The eight regions around this one, ascending.
+    #[inline]
     pub fn neighbours(self) -> [RegionPos; 8] {
         AROUND.map(|(x, y)| RegionPos { x: self.x.wrapping_add(x), y: self.y.wrapping_add(y) })
     }
 
     /// Whether a world of this radius has at least one chunk of the region.
+    #[inline]
     pub fn is_within(self, radius: u32) -> bool {
         let side = side(radius);
         let (low, high) = ((-side).div_euclid(REGION), side.div_euclid(REGION));
@@ -192,6 +211,7 @@ fn side(radius: u32) -> i32 {
 
 impl LocalPos {
     /// The place at these coordinates; x and y must be below 16.
+    #[inline]
     pub fn new(x: u8, y: u8, z: u8) -> Option<LocalPos> {
         (i32::from(x) < CHUNK && i32::from(y) < CHUNK).then_some(LocalPos { x, y, z })
     }
@@ -199,42 +219,49 @@ impl LocalPos {
 
 impl WorldPos {
     /// The block that holds this point. Coordinates beyond `i32` stop at its ends.
+    #[inline]
     pub fn block(self) -> BlockPos {
         BlockPos::from(self.0.floor().as_ivec3())
     }
 }
 
 impl From<IVec3> for BlockPos {
+    #[inline]
     fn from(v: IVec3) -> BlockPos {
         BlockPos { x: v.x, y: v.y, z: v.z }
     }
 }
 
 impl From<BlockPos> for IVec3 {
+    #[inline]
     fn from(p: BlockPos) -> IVec3 {
         IVec3::new(p.x, p.y, p.z)
     }
 }
 
 impl From<IVec2> for ChunkPos {
+    #[inline]
     fn from(v: IVec2) -> ChunkPos {
         ChunkPos { x: v.x, y: v.y }
     }
 }
 
 impl From<ChunkPos> for IVec2 {
+    #[inline]
     fn from(p: ChunkPos) -> IVec2 {
         IVec2::new(p.x, p.y)
     }
 }
 
 impl From<IVec2> for RegionPos {
+    #[inline]
     fn from(v: IVec2) -> RegionPos {
         RegionPos { x: v.x, y: v.y }
     }
 }
 
 impl From<RegionPos> for IVec2 {
+    #[inline]
     fn from(p: RegionPos) -> IVec2 {
         IVec2::new(p.x, p.y)
     }

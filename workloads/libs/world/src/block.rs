@@ -27,11 +27,17 @@ pub enum Block {
     Wall = 9,
     /// The floor of the world; nobody can mine it.
     Bedrock = 10,
+    /// Where a player started; it stays for ever.
+    Camp = 11,
+    /// A house; it goes when its entity does.
+    House = 12,
+    /// Barracks; they go when their entity does.
+    Barracks = 13,
 }
 
 impl Block {
     /// All kinds, ascending.
-    pub const ALL: [Block; 11] = [
+    pub const ALL: [Block; 14] = [
         Block::Air,
         Block::Stone,
         Block::Dirt,
@@ -43,6 +49,9 @@ impl Block {
         Block::Planks,
         Block::Wall,
         Block::Bedrock,
+        Block::Camp,
+        Block::House,
+        Block::Barracks,
     ];
 
     /// The kind with this number, if there is one.
@@ -74,6 +83,9 @@ impl Block {
             Block::Planks => "planks",
             Block::Wall => "wall",
             Block::Bedrock => "bedrock",
+            Block::Camp => "camp",
+            Block::House => "house",
+            Block::Barracks => "barracks",
         }
     }
 
@@ -84,51 +96,17 @@ impl Block {
 
     /// Whether a unit can mine it.
     pub const fn is_minable(self) -> bool {
-        !matches!(self, Block::Air | Block::Water | Block::Bedrock)
+        !self.is_building() && !matches!(self, Block::Air | Block::Water | Block::Bedrock)
+    }
+
+    /// Whether it is the block of a building, which has an owner.
+    pub const fn is_building(self) -> bool {
+        matches!(self, Block::Camp | Block::House | Block::Barracks)
     }
 
     /// Whether a unit can build something in its place.
     pub const fn is_replaceable(self) -> bool {
         matches!(self, Block::Air | Block::Water | Block::Leaves)
-    }
-
-    /// What a unit spends to build it, or `None` when it cannot be built.
-    pub const fn cost(self) -> Option<Goods> {
-        match self {
-            Block::Planks => Some(Goods { wood: 1, stone: 0 }),
-            Block::Wall => Some(Goods { wood: 0, stone: 1 }),
-            _ => None,
-        }
-    }
-
-    /// What a unit gains by mining or chopping it.
-    pub const fn yields(self) -> Goods {
-        match self {
-            Block::Wood | Block::Planks => Goods { wood: 1, stone: 0 },
-            Block::Stone | Block::Wall => Goods { wood: 0, stone: 1 },
-            _ => Goods { wood: 0, stone: 0 },
-        }
-    }
-}
-
-/// What units carry, gain and spend.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Goods {
-    /// Pieces of wood.
-    pub wood: u32,
-    /// Pieces of stone.
-    pub stone: u32,
-}
-
-impl Goods {
-    /// Both together; it stops at the largest number.
-    pub const fn plus(self, other: Goods) -> Goods {
-        Goods { wood: self.wood.saturating_add(other.wood), stone: self.stone.saturating_add(other.stone) }
-    }
-
-    /// What is left after `cost`, or `None` when there is too little.
-    pub fn minus(self, cost: Goods) -> Option<Goods> {
-        Some(Goods { wood: self.wood.checked_sub(cost.wood)?, stone: self.stone.checked_sub(cost.stone)? })
     }
 }
 
@@ -142,14 +120,8 @@ mod tests {
             assert_eq!(Block::from_kind(block.kind()), Some(block));
             assert_eq!(Block::from_name(block.name()), Some(block));
         }
-        assert_eq!(Block::from_kind(11), None);
+        assert_eq!(Block::from_kind(14), None);
         assert_eq!(Block::from_kind(u32::MAX), None);
         assert_eq!(Block::from_name("cheese"), None);
-    }
-
-    #[test]
-    fn nothing_can_be_built_from_thin_air() {
-        let free = Block::ALL.into_iter().filter(|b| b.cost() == Some(Goods::default()));
-        assert_eq!(free.count(), 0);
     }
 }

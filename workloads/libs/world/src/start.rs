@@ -1,19 +1,21 @@
 //! Where players start and what their first units are called. Knows the seed's world, not what became of it.
 
-use fortia_vec::{BlockPos, CHUNK, ChunkPos};
+use fortia_vec::{BlockPos, CHUNK, ChunkPos, LocalPos};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::HEIGHT;
+use crate::block::Block;
+use crate::chunk::Column;
 use crate::generate::{Generator, landing};
 
 /// Units a player starts with.
-pub const UNITS: usize = 2;
+pub const UNITS: usize = crate::rules::FIRST_HANDYMEN;
 
 /// Places tried at random before the whole world is searched.
 const TRIES: u64 = 256;
 
-/// Where a player starts in a world of this radius (in chunks): on dry land under open sky, spread evenly by name.
-/// In a world without such a place it is the top of the column in the middle.
+/// Where a player starts in a world of this radius (in chunks): on grass under open sky, spread evenly by name. In a
+/// world with next to no grass it is any dry land, and in one without that the top of the column in the middle.
 pub fn position(seed: u64, radius: u32, player: &str) -> BlockPos {
     let generator = Generator::new(seed);
     let name = xxh3_64_with_seed(player.as_bytes(), seed);
@@ -24,25 +26,28 @@ pub fn position(seed: u64, radius: u32, player: &str) -> BlockPos {
         let span = side * CHUNK as u64;
         let x = low + ((dice & 0xffff_ffff) % span) as i32;
         let y = low + ((dice >> 32) % span) as i32;
-        if generator.is_land(x, y)
-            && let Some(at) = spot(&generator, BlockPos::new(x, y, 0))
-        {
-            return at;
+        let at = BlockPos::new(x, y, 0);
+        let column = generator.column(at.chunk());
+        if let Some((start, Block::Grass)) = spot(&column, at) {
+            return start;
         }
     }
-    let mut land = ChunkPos::within(radius).flat_map(blocks).filter(|at| generator.is_land(at.x, at.y));
-    land.find_map(|at| spot(&generator, at)).unwrap_or(BlockPos::new(0, 0, i32::from(HEIGHT)))
+    let mut land = ChunkPos::within(radius).filter_map(|at| {
+        let column = generator.column(at);
+        places(at).find_map(|at| Some(spot(&column, at)?.0))
+    });
+    land.next().unwrap_or(BlockPos::new(0, 0, i32::from(HEIGHT)))
 }
 
-/// The cell above the ground there, if a unit can start on it.
-fn spot(generator: &Generator, at: BlockPos) -> Option<BlockPos> {
+/// The cell above the ground there, if a unit can start on it, and the ground.
+fn spot(column: &Column, at: BlockPos) -> Option<(BlockPos, Block)> {
     let local = at.local()?;
-    let z = landing(&generator.column(at.chunk()), local.x, local.y)?;
-    Some(BlockPos { z: i32::from(z), ..at })
+    let z = landing(column, local.x, local.y)?;
+    Some((BlockPos { z: i32::from(z), ..at }, column.get(LocalPos { z: z - 1, ..local })))
 }
 
 /// The lowest blocks of a column.
-fn blocks(at: ChunkPos) -> impl Iterator<Item = BlockPos> {
+fn places(at: ChunkPos) -> impl Iterator<Item = BlockPos> {
     (0..CHUNK).flat_map(move |x| (0..CHUNK).map(move |y| at.origin().offset(x, y, 0)))
 }
 
@@ -51,6 +56,11 @@ pub fn unit_ids(player: &str, count: usize) -> Vec<u64> {
     // The number is hashed with the name: as a seed it collides for names of up to three letters.
     let id = |i: u64| xxh3_64(&[player.as_bytes(), &i.to_le_bytes()].concat());
     (0..count as u64).map(|i| id(i).max(1)).collect()
+}
+
+/// The id of a player's camp; never 0.
+pub fn camp_id(player: &str) -> u64 {
+    xxh3_64(&[player.as_bytes(), b"/camp"].concat()).max(1)
 }
 
 #[cfg(test)]

@@ -9,20 +9,30 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fortia_proto::tick::v1 as pb;
 use fortia_vec::{BlockPos, ChunkPos, RegionPos};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::block::Block;
 use crate::chunk::Column;
-use crate::entity::Entity;
-use crate::order::Order;
+use crate::entity::{Entity, Event};
+use crate::goods::Goods;
+use crate::path::Ways;
 use crate::wire;
 
+mod account;
 mod commit;
 mod edit;
+mod frontier;
+pub mod lock;
 mod observe;
-mod path;
+mod outcome;
 mod rules;
 mod shift;
+mod spawn;
+mod strike;
 mod view;
+mod wake;
+mod walk;
+mod wheel;
 
 /// What a tick changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +41,8 @@ pub struct Changes {
     pub chunks: Vec<(ChunkPos, Vec<u8>)>,
     /// Entities to store, ascending by id.
     pub entities: Vec<(u64, Vec<u8>)>,
+    /// New entities and their owners, ascending by owner.
+    pub born: Vec<(String, u64)>,
     /// Chunks in which blocks or entities changed, ascending.
     pub changed: Vec<ChunkPos>,
 }
@@ -41,35 +53,62 @@ pub struct Changes {
 /// tick was given up must be thrown away and loaded anew.
 #[derive(Debug, Clone)]
 pub struct Territory {
+    /// The edge of the world, in chunks.
     radius: u32,
+    /// What lies between the first radius and the edge.
+    frontier: frontier::Frontier,
     regions: BTreeSet<RegionPos>,
     columns: BTreeMap<ChunkPos, Column>,
     entities: BTreeMap<u64, Entity>,
     missing_chunks: BTreeSet<ChunkPos>,
     missing_entities: BTreeSet<u64>,
-    /// Units with an order other than hold: the only ones a tick looks at.
+    /// Those who have something to do: the only ones a tick looks at.
     active: BTreeSet<u64>,
+    /// Those for whom something is due later.
+    wheel: wheel::Wheel,
     /// Columns of the tick before, for those that changed since.
     before: BTreeMap<ChunkPos, Column>,
-    /// Edits sent by units of this tick: where, and what to put there.
-    pending: BTreeMap<u64, (BlockPos, Block)>,
-    /// Units that got another order after they sent their edit.
+    /// Whose time has come in this tick, for a later stage of it.
+    woken: BTreeMap<u64, Event>,
+    /// What was asked for in this tick, by whom.
+    pending: BTreeMap<u64, Pending>,
+    /// Units that got another order after they asked.
     redirected: BTreeSet<u64>,
     /// Where blocks changed in this tick.
     edited: BTreeSet<BlockPos>,
     dirty_entities: BTreeSet<u64>,
+    /// Who died for good in this tick.
+    buried: Vec<Entity>,
+    /// Who is new in this tick, by owner.
+    born: BTreeSet<(String, u64)>,
     touched: BTreeSet<ChunkPos>,
+    /// The land as walkers know it.
+    ways: Ways,
+}
+
+/// What an entity asked for in a letter, whose answer comes at stage move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pending {
+    /// To change this block into that.
+    Edit { at: BlockPos, put: Block },
+    /// To hit its target.
+    Strike,
+    /// To be given this much from its owner's stock.
+    Pay(Goods),
+    /// To unload.
+    Unload,
+    /// It has its answer.
+    Answered,
 }
 
 impl Territory {
     /// A territory of these regions, still to be loaded, in a world of this radius (in chunks).
     pub fn new(regions: impl IntoIterator<Item = RegionPos>, radius: u32) -> Territory {
         let regions: BTreeSet<RegionPos> = regions.into_iter().collect();
-        let owned = regions.iter().flat_map(|region| region.chunks()).filter(|at| at.is_within(radius));
-        let around = owned.flat_map(|at| at.neighbours().into_iter().chain([at]));
-        let missing_chunks = around.filter(|at| at.is_within(radius)).collect();
+        let missing_chunks = frontier::around(&regions, radius);
         Territory {
             radius,
+            frontier: frontier::Frontier::new(radius),
             regions,
             missing_chunks,
             columns: BTreeMap::new(),
@@ -77,11 +116,16 @@ impl Territory {
             missing_entities: BTreeSet::new(),
             active: BTreeSet::new(),
             before: BTreeMap::new(),
+            wheel: wheel::Wheel::default(),
+            woken: BTreeMap::new(),
             pending: BTreeMap::new(),
             redirected: BTreeSet::new(),
             edited: BTreeSet::new(),
             dirty_entities: BTreeSet::new(),
+            buried: Vec::new(),
+            born: BTreeSet::new(),
             touched: BTreeSet::new(),
+            ways: Ways::default(),
         }
     }
 
@@ -109,7 +153,11 @@ impl Territory {
         if self.owns(at.region()) {
             let unknown = column.entities().iter().filter(|id| !self.entities.contains_key(id));
             self.missing_entities.extend(unknown);
+            if !column.entities().is_empty() {
+                self.frontier.enter(at);
+            }
         }
+        self.ways.stale(at);
         self.columns.insert(at, column);
     }
 
@@ -123,7 +171,9 @@ impl Territory {
     /// Drops what is known of these chunks where others own them, so that they are missing and loaded anew.
     pub fn forget(&mut self, changed: &[ChunkPos]) {
         for at in changed {
-            if !self.owns(at.region()) && self.columns.remove(at).is_some() {
+            // Also one that was not there before: it has been made.
+            let borders = || at.neighbours().into_iter().any(|near| self.regions.contains(&near.region()));
+            if !self.owns(at.region()) && (self.columns.remove(at).is_some() || borders()) {
                 self.missing_chunks.insert(*at);
             }
         }
@@ -149,6 +199,11 @@ impl Territory {
         Some(self.columns.get(&at.chunk())?.get(local))
     }
 
+    /// A column as it was at the tick before.
+    fn seen(&self, at: ChunkPos) -> Option<&Column> {
+        self.before.get(&at).or_else(|| self.columns.get(&at))
+    }
+
     /// An owned column to change; what it was at the tick before is kept.
     fn column_mut(&mut self, at: ChunkPos) -> Option<&mut Column> {
         if !self.regions.contains(&at.region()) {
@@ -162,10 +217,13 @@ impl Territory {
 
     /// Puts a unit into memory without marking it changed.
     fn remember(&mut self, unit: Entity) {
-        if unit.order == Order::Hold {
-            self.active.remove(&unit.id);
-        } else {
+        if unit.is_active() {
             self.active.insert(unit.id);
+        } else {
+            self.active.remove(&unit.id);
+        }
+        if let Some(due) = unit.due {
+            self.wheel.set(due.tick, unit.id);
         }
         self.entities.insert(unit.id, unit);
     }
@@ -188,14 +246,52 @@ impl Territory {
             && let Some(column) = self.column_mut(here)
         {
             column.set_entity(id, true);
+            self.frontier.enter(here);
         }
         self.touched.insert(here);
         self.dirty_entities.insert(id);
         self.remember(unit);
+    }
+    /// Changes an entity, wherever in the territory it is.
+    fn change(&mut self, id: u64, change: impl FnOnce(&mut Entity)) {
+        if let Some(mut entity) = self.entities.remove(&id) {
+            let was = entity.at;
+            change(&mut entity);
+            self.stow(entity, Some(was));
+        }
+    }
+
+    /// Puts a new entity where it is.
+    fn bear(&mut self, entity: Entity) {
+        self.born.insert((entity.owner.clone(), entity.id));
+        self.stow(entity, None);
+    }
+
+    /// Takes an entity off the map and out of memory.
+    fn withdraw(&mut self, id: u64) -> Option<Entity> {
+        self.active.remove(&id);
+        self.dirty_entities.remove(&id);
+        let entity = self.entities.remove(&id)?;
+        if let Some(column) = self.column_mut(entity.at.chunk()) {
+            column.set_entity(id, false);
+        }
+        Some(entity)
+    }
+
+    /// In stage move: changes a unit and sends it to the region in which it is then.
+    fn send(&mut self, id: u64, change: impl FnOnce(&mut Entity)) -> Option<pb::Letter> {
+        let mut unit = self.withdraw(id)?;
+        change(&mut unit);
+        Some(letter(unit.at.region(), pb::letter::Kind::Arrival(Box::new(unit.to_proto()))))
     }
 }
 
 /// A letter to a region.
 fn letter(to: RegionPos, kind: pb::letter::Kind) -> pb::Letter {
     pb::Letter { to: Some(wire::region_pos(to)), kind: Some(kind) }
+}
+
+/// The id of what a parent makes in a tick; never 0. Nobody makes two in one tick.
+fn born(parent: u64, tick: u64) -> u64 {
+    xxh3_64(&[parent.to_le_bytes(), tick.to_le_bytes()].concat()).max(1)
 }

@@ -4,10 +4,11 @@ mod cluster;
 
 use cluster::{Cluster, command, spawn};
 use fortia_vec::{BlockPos, Distance, RegionPos};
-use fortia_world::block::{Block, Goods};
-use fortia_world::entity::{Entity, FIRST_GOODS};
+use fortia_world::block::Block;
+use fortia_world::entity::{Entity, Kind};
+use fortia_world::goods::Goods;
 use fortia_world::order::Order;
-use fortia_world::start;
+use fortia_world::{rules, start};
 
 const SEED: u64 = 42;
 const RADIUS: u32 = 3;
@@ -25,6 +26,18 @@ fn world() -> (Cluster, [u64; 2]) {
 fn order(cluster: &mut Cluster, unit: u64, order: Order) {
     let region = cluster.unit(unit).at.region();
     cluster.tick(&[(region, vec![command(7, "ann", unit, order)])]);
+}
+
+/// Puts goods into a unit's hands.
+fn hand(cluster: &mut Cluster, unit: u64, goods: Goods) {
+    let mut unit = cluster.unit(unit);
+    unit.goods = goods;
+    cluster.put(&unit);
+}
+
+/// A player's stock.
+fn stock(cluster: &Cluster, player: &str) -> Goods {
+    cluster.unit(start::camp_id(player)).goods
 }
 
 /// Ticks until the unit's order is over.
@@ -54,22 +67,38 @@ fn nearest(cluster: &Cluster, unit: u64, wanted: impl Fn(&Cluster, BlockPos) -> 
 /// Whether the block is ground under open sky.
 fn ground(cluster: &Cluster, at: BlockPos) -> bool {
     let air = |up| cluster.block(at.offset(0, 0, up)) == Block::Air;
-    cluster.block(at).is_solid() && cluster.block(at) != Block::Wood && (1..20).all(air)
+    let earth = |block: Block| block.is_solid() && block != Block::Wood && !block.is_building();
+    earth(cluster.block(at)) && (1..20).all(air)
 }
 
 #[test]
-fn a_player_starts_with_two_handymen_on_cells_of_their_own() {
+fn a_player_starts_with_a_camp_and_two_handymen_on_cells_of_their_own() {
     let (cluster, units) = world();
     let [one, other] = units.map(|id| cluster.unit(id));
     assert_eq!((one.owner.as_str(), other.owner.as_str()), ("ann", "ann"));
     assert_ne!(one.at, other.at);
     assert!(one.at.chebyshev(start::position(SEED, RADIUS, "ann")) <= 3);
-    assert_eq!(one.goods, FIRST_GOODS);
+    assert_eq!((one.goods, stock(&cluster, "ann")), (Goods::NONE, rules::FIRST_STOCK));
+    let camp = cluster.unit(start::camp_id("ann"));
+    assert_eq!((camp.kind, camp.owner.as_str(), cluster.block(camp.at)), (Kind::Camp, "ann", Block::Camp));
+    assert_eq!((one.camp, other.home), (camp.at, camp.at));
+    let mut born: Vec<u64> = cluster.written.born.iter().map(|(_, id)| *id).collect();
+    let mut all = vec![one.id, other.id, camp.id];
+    born.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(born, all);
 }
 
 #[test]
-fn a_repeated_spawn_changes_nothing() {
-    let (mut cluster, _) = world();
+fn a_repeated_spawn_changes_nothing_however_far_the_units_have_walked() {
+    let (mut cluster, units) = world();
+    let from = start::position(SEED, RADIUS, "ann");
+    for unit in units {
+        let far = |c: &Cluster, at: BlockPos| at.x.abs_diff(from.x) > 18 && ground(c, at.down());
+        let to = nearest(&cluster, unit, far);
+        order(&mut cluster, unit, Order::Move { to });
+        assert_eq!(finish(&mut cluster, unit).at, to);
+    }
     let before = cluster.entities.clone();
     cluster.tick(&[spawn("ann", start::position(SEED, RADIUS, "ann"))]);
     assert_eq!(cluster.entities, before);
@@ -140,7 +169,7 @@ fn chop_walks_to_the_tree_and_fells_the_trunk() {
     order(&mut cluster, unit, Order::Chop { at: foot });
     let unit = finish(&mut cluster, unit);
     assert_eq!(unit.outcome, "done");
-    assert_eq!(unit.goods.wood, FIRST_GOODS.wood + height as u32);
+    assert_eq!(unit.goods, Goods::new(height as u32, 0));
     assert!((0..height as i32).all(|z| cluster.block(foot.offset(0, 0, z)) == Block::Air));
 }
 
@@ -169,12 +198,13 @@ fn mine_takes_the_block_in_the_same_tick_when_it_is_in_reach() {
 fn a_unit_digs_down_to_bedrock_and_no_further() {
     let (mut cluster, [unit, _]) = world();
     for _ in 0..70 {
+        // Full hands would end it sooner.
+        hand(&mut cluster, unit, Goods::NONE);
         let at = cluster.unit(unit).at;
         order(&mut cluster, unit, Order::Mine { at: at.down() });
         let now = finish(&mut cluster, unit);
         if at.z == 1 {
             assert_eq!((now.at, now.outcome.as_str()), (at, "bedrock cannot be mined"));
-            assert!(now.goods.stone > FIRST_GOODS.stone);
             return;
         }
         assert!(now.at.z < at.z, "{now:?}");
@@ -183,24 +213,33 @@ fn a_unit_digs_down_to_bedrock_and_no_further() {
 }
 
 #[test]
-fn build_spends_what_the_unit_carries_until_nothing_is_left() {
+fn a_unit_whose_hands_are_full_gathers_no_more() {
     let (mut cluster, [unit, _]) = world();
-    for built in 1..=FIRST_GOODS.wood {
-        let from = cluster.unit(unit).at;
-        let at = nearest(&cluster, unit, |c, at| ground(c, at.down()) && at.manhattan(from) > 3);
-        order(&mut cluster, unit, Order::Build { at, block: Block::Planks });
-        let unit = finish(&mut cluster, unit);
-        assert_eq!(unit.outcome, "done");
-        assert_eq!(unit.goods, Goods { wood: FIRST_GOODS.wood - built, ..FIRST_GOODS });
-        assert_eq!(cluster.block(at), Block::Planks);
-    }
-    let at = cluster.unit(unit).at.offset(1, 0, 1);
-    order(&mut cluster, unit, Order::Build { at, block: Block::Planks });
-    let outcome = finish(&mut cluster, unit).outcome;
-    assert!(
-        ["too little wood or stone", "there is no room to build"].contains(&outcome.as_str()),
-        "{outcome}"
-    );
+    let carries = rules::of(Kind::Handyman).carries;
+    hand(&mut cluster, unit, Goods::new(carries - 1, 0));
+    let trunk = |c: &Cluster, at: BlockPos| c.block(at) == Block::Wood && c.block(at.up()) == Block::Wood;
+    let foot = nearest(&cluster, unit, trunk);
+    order(&mut cluster, unit, Order::Chop { at: foot });
+    let unit = finish(&mut cluster, unit);
+    assert_eq!(unit.goods.wood, carries);
+    assert!(unit.outcome.starts_with("its hands are full"), "{}", unit.outcome);
+    assert_eq!((cluster.block(foot), cluster.block(foot.up())), (Block::Air, Block::Wood));
+}
+
+#[test]
+fn an_action_that_names_a_region_far_away_reaches_the_unit() {
+    const FAR: u32 = 12;
+    let mut cluster = Cluster::new(SEED, FAR, |region| region);
+    let at = start::position(SEED, FAR, "ann");
+    cluster.tick(&[spawn("ann", at)]);
+    let unit = start::unit_ids("ann", 1)[0];
+    let here = cluster.unit(unit).at.region();
+    let far = fortia_vec::regions_of(FAR).into_iter().find(|region| region.chebyshev(here) > 1);
+    let down = cluster.unit(unit).at.down();
+    let mine = command(1, "ann", unit, Order::Mine { at: down });
+    cluster.tick(&[(far.expect("the world has sixteen regions"), vec![mine])]);
+    cluster.tick(&[]);
+    assert_eq!((cluster.unit(unit).outcome.as_str(), cluster.block(down)), ("done", Block::Air));
 }
 
 #[test]
@@ -210,7 +249,7 @@ fn nobody_is_walled_in_by_a_building() {
     order(&mut cluster, one, Order::Build { at, block: Block::Wall });
     assert_eq!(finish(&mut cluster, one).outcome, "someone stands there");
     assert_eq!(cluster.block(at), Block::Air);
-    assert_eq!(cluster.unit(one).goods, FIRST_GOODS);
+    assert_eq!(cluster.unit(one).goods.plus(stock(&cluster, "ann")), rules::FIRST_STOCK);
 }
 
 #[test]
@@ -299,7 +338,7 @@ fn a_strangers_command_from_afar_does_not_disturb_work() {
 #[test]
 fn who_is_called_away_at_work_keeps_what_was_mined_and_goes() {
     let (mut cluster, [unit, _]) = world();
-    while cluster.unit(unit).goods == FIRST_GOODS {
+    while cluster.unit(unit).goods == Goods::NONE {
         let at = cluster.unit(unit).at;
         let away = Order::Move { to: at.offset(9, 0, 0) };
         let mine = command(1, "ann", unit, Order::Mine { at: at.down() });

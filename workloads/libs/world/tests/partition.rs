@@ -1,146 +1,243 @@
-//! Which ticker owns which region makes no difference to a single byte.
+//! Which ticker owns which region makes no difference to a single byte, whatever units and buildings are told.
 
 mod cluster;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cluster::{Cluster, command, spawn};
+use cluster::{Cluster, Ground, command, ground, spawn};
 use fortia_proto::world::v1::Action;
 use fortia_vec::{BlockPos, RegionPos};
-use fortia_world::block::Block;
+use fortia_world::entity::{Entity, Event, Kind};
 use fortia_world::order::Order;
-use fortia_world::start;
+use fortia_world::{generate, rules, start};
 use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// Regions meet in the middle of a world of this radius: four of them, and everything happens near that corner.
-const RADIUS: u32 = 2;
+/// Nine regions, so that each of eight territories has one.
+const RADIUS: u32 = 8;
+const SEEDS: [u64; 2] = [11, 42];
+/// Where four regions meet: everything happens near these places.
+const CORNERS: [i32; 2] = [0, 128];
 const PLAYERS: [&str; 4] = ["ann", "bob", "eve", "mallory"];
+const TICKS: u64 = 40;
 
 /// One command of a scenario: in which tick, whose unit, by whom, and what.
 #[derive(Debug, Clone)]
 struct Wish {
     tick: u64,
-    owner: usize,
-    unit: usize,
-    player: usize,
-    /// What to do: 0 hold, 1 move, 2 chop, 3 mine, 4 build.
+    /// Which of all entities there are then.
+    unit: prop::sample::Index,
+    /// By whom, if not by its owner.
+    player: Option<usize>,
+    /// What to do.
     verb: u8,
     /// Where, from the unit.
     offset: (i32, i32, i32),
+    /// Whom, of all entities there are.
+    target: prop::sample::Index,
     /// Region named in the action, from the unit's.
     astray: (i32, i32),
-    /// All units shall do it, to the ground of this place: conflicts across the borders.
+    /// All shall do it, to the ground of this place or to this target: conflicts across the borders.
     crowd: Option<(i32, i32)>,
 }
 
+#[derive(Debug, Clone)]
+struct Scenario {
+    seed: usize,
+    corner: usize,
+    starts: Vec<(i32, i32)>,
+    fighters: Vec<(usize, (i32, i32))>,
+    wishes: Vec<Wish>,
+    owners: Vec<usize>,
+    later: Vec<usize>,
+    /// The tick after which the regions have new owners.
+    change: u64,
+}
+
 fn wish() -> impl Strategy<Value = Wish> {
-    let near = prop_oneof![4 => -3..=3, 1 => -25..=25];
-    let astray = prop_oneof![4 => Just((0, 0)), 1 => (-1..=1, -1..=1)];
-    let crowd = prop_oneof![3 => Just(None), 1 => (-2..=1, -2..=1).prop_map(Some)];
-    let player = prop_oneof![6 => Just(None), 1 => (0..PLAYERS.len()).prop_map(Some)];
-    let unit = (0..PLAYERS.len(), 0..2usize, player);
-    (1u64..14, unit, 0..5u8, (near.clone(), near, -2..=2), astray, crowd).prop_map(
-        |(tick, (owner, unit, player), verb, offset, astray, crowd)| {
-            let player = player.unwrap_or(owner);
-            Wish { tick, owner, unit, player, verb, offset, astray, crowd }
+    let near = || prop_oneof![4 => -3..=3, 1 => -25..=25];
+    let astray = prop_oneof![4 => Just((0, 0)), 1 => (-2..=2, -2..=2)];
+    let crowd = prop_oneof![6 => Just(None), 1 => (-2..=1, -2..=1).prop_map(Some)];
+    let player = prop_oneof![8 => Just(None), 1 => (0..PLAYERS.len()).prop_map(Some)];
+    let units = (any::<prop::sample::Index>(), any::<prop::sample::Index>());
+    let place = (near(), near(), -2..=2);
+    (1..TICKS, units, player, 0..12u8, place, astray, crowd).prop_map(
+        |(tick, (unit, target), player, verb, offset, astray, crowd)| Wish {
+            tick,
+            unit,
+            player,
+            verb,
+            offset,
+            target,
+            astray,
+            crowd,
         },
     )
 }
 
-fn order(verb: u8, at: BlockPos) -> Order {
+fn scenario() -> impl Strategy<Value = Scenario> {
+    let near = || (-5..5, -5..5);
+    let fighters = prop::collection::vec((0..PLAYERS.len(), near()), 0..6);
+    let owners = || (1..=8usize).prop_flat_map(|count| prop::collection::vec(0..count, 9));
+    let starts = prop::collection::vec(near(), PLAYERS.len());
+    let wishes = prop::collection::vec(wish(), 1..70);
+    let world = (0..SEEDS.len(), 0..CORNERS.len(), 1..TICKS);
+    (world, starts, fighters, wishes, owners(), owners()).prop_map(
+        |((seed, corner, change), starts, fighters, wishes, owners, later)| Scenario {
+            seed,
+            corner,
+            starts,
+            fighters,
+            wishes,
+            owners,
+            later,
+            change,
+        },
+    )
+}
+
+impl Scenario {
+    /// The cell above the generated ground there, from the corner.
+    fn surface(&self, (x, y): (i32, i32)) -> BlockPos {
+        let (x, y) = (CORNERS[self.corner] + x, CORNERS[self.corner] + y);
+        surface(SEEDS[self.seed], x, y)
+    }
+
+    /// Players with camps and handymen, and some fighters more.
+    fn begin(&self, cluster: &mut Cluster) {
+        for (player, at) in PLAYERS.iter().zip(&self.starts) {
+            cluster.tick(&[spawn(player, self.surface(*at))]);
+        }
+        for (i, (owner, at)) in self.fighters.iter().enumerate() {
+            let camp = cluster.unit(start::camp_id(PLAYERS[*owner])).at;
+            let at = self.surface(*at);
+            let at = cluster.surface(at.x, at.y);
+            cluster.put(&Entity::new(Kind::Fighter, i as u64 + 1, PLAYERS[*owner], at, camp));
+        }
+    }
+
+    /// The actions of the next tick, as the game would send them from what it sees committed.
+    fn actions(&self, cluster: &Cluster) -> Vec<(RegionPos, Vec<Action>)> {
+        let mut all = BTreeMap::<RegionPos, Vec<Action>>::new();
+        let ids: Vec<u64> = cluster.entities.keys().copied().collect();
+        for (i, wish) in self.wishes.iter().enumerate().filter(|(_, wish)| wish.tick == cluster.tick) {
+            let told = if wish.crowd.is_some() { ids.clone() } else { vec![*wish.unit.get(&ids)] };
+            for id in told {
+                let unit = cluster.unit(id);
+                let (x, y, z) = wish.offset;
+                let at = match wish.crowd {
+                    Some(place) => self.surface(place).down(),
+                    None => unit.at.offset(x, y, z),
+                };
+                let target = cluster.unit(*wish.target.get(&ids));
+                let player = wish.player.map_or(unit.owner.as_str(), |player| PLAYERS[player]);
+                let order = order(wish.verb, at, &target, cluster.tick);
+                let region = unit.at.region();
+                let region = RegionPos::new(region.x + wish.astray.0, region.y + wish.astray.1);
+                all.entry(region).or_default().push(command(i as u64 % 3, player, id, order));
+            }
+        }
+        all.into_iter().collect()
+    }
+}
+
+fn order(verb: u8, at: BlockPos, target: &Entity, seen: u64) -> Order {
     match verb {
         0 => Order::Hold,
         1 => Order::Move { to: at },
         2 => Order::Chop { at },
-        3 => Order::Mine { at },
-        _ if at.x % 2 == 0 => Order::Build { at, block: Block::Wall },
-        _ => Order::Build { at, block: Block::Planks },
+        3 | 4 => Order::Mine { at },
+        5..=7 => Order::Build { at, block: rules::BUILDINGS[(at.x.rem_euclid(4)) as usize].what },
+        8 => Order::Train { kind: Kind::Fighter },
+        _ => Order::Attack { target: target.id, at: target.at, seen },
     }
 }
 
-/// The actions of a tick, as the game would send them from what it sees committed.
-fn actions(
-    cluster: &Cluster,
-    seed: u64,
-    wishes: &[Wish],
-    starts: &[BlockPos],
-) -> Vec<(RegionPos, Vec<Action>)> {
-    let mut all = BTreeMap::<RegionPos, Vec<Action>>::new();
-    if cluster.tick == 0 {
-        for (player, at) in PLAYERS.iter().zip(starts) {
-            let (region, actions) = spawn(player, *at);
-            all.entry(region).or_default().extend(actions);
-        }
-    }
-    for (i, wish) in wishes.iter().enumerate().filter(|(_, wish)| wish.tick == cluster.tick) {
-        if let Some((x, y)) = wish.crowd {
-            let order = order(wish.verb, surface(seed, x, y).down());
-            for (player, id) in
-                PLAYERS.iter().flat_map(|p| start::unit_ids(p, 2).into_iter().map(move |id| (p, id)))
-            {
-                let command = command(i as u64, player, id, order);
-                all.entry(cluster.unit(id).at.region()).or_default().push(command);
-            }
-            continue;
-        }
-        let id = start::unit_ids(PLAYERS[wish.owner], 2)[wish.unit];
-        let unit = cluster.unit(id);
-        let (x, y, z) = wish.offset;
-        let command =
-            command(i as u64 % 3, PLAYERS[wish.player], id, order(wish.verb, unit.at.offset(x, y, z)));
-        let region = unit.at.region();
-        let region = RegionPos::new(region.x + wish.astray.0, region.y + wish.astray.1);
-        all.entry(region).or_default().push(command);
-    }
-    all.into_iter().collect()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
-    #[test]
-    fn any_partition_gives_the_same_bytes_at_every_tick(
-        seed in 0u64..1000,
-        starts in prop::collection::vec((-4..4, -4..4), PLAYERS.len()),
-        wishes in prop::collection::vec(wish(), 1..60),
-        owners in prop::collection::vec(0..4usize, 4),
-        later in prop::collection::vec(0..4usize, 4),
-        change in 1u64..16,
-    ) {
-        let starts: Vec<BlockPos> = starts.iter().map(|(x, y)| surface(seed, *x, *y)).collect();
-        let mut whole = Cluster::new(seed, RADIUS, |_| 0);
-        let mut parts = Cluster::new(seed, RADIUS, |region| owners[region]);
-        for _ in 0..16 {
-            if parts.tick == change {
-                parts.assign(|region| later[region]);
-            }
-            let actions = actions(&whole, seed, &wishes, &starts);
-            whole.tick(&actions);
-            parts.tick(&actions);
-            prop_assert_eq!(&whole.written, &parts.written, "tick {}", whole.tick);
-            prop_assert_eq!(&whole.chunks, &parts.chunks, "tick {}", whole.tick);
-            prop_assert_eq!(&whole.entities, &parts.entities, "tick {}", whole.tick);
-            whole.check();
-        }
-        prop_assert_eq!(whole.entities.len(), 2 * PLAYERS.len());
-    }
-}
-
-/// The cell above the ground there.
+/// The cell above the generated ground there.
 fn surface(seed: u64, x: i32, y: i32) -> BlockPos {
-    let ground = fortia_world::generate::Generator::new(seed).ground(x, y);
+    let ground = generate::Generator::new(seed).ground(x, y);
     BlockPos::new(x, y, ground + 1)
+}
+
+/// What happened in all scenarios together, so that the test cannot become one about nothing.
+#[derive(Debug, Default)]
+struct Happened {
+    deaths: u64,
+    returns: u64,
+    burials: u64,
+    births: u64,
+    unloads: u64,
+    crossings: u64,
+}
+
+impl Happened {
+    fn look(&mut self, before: &BTreeMap<u64, Vec<u8>>, after: &Cluster) {
+        for (id, _) in &after.written.entities {
+            let now = after.unit(*id);
+            let Some(was) = before.get(id).map(|bytes| Entity::decode(bytes).expect("an entity")) else {
+                continue;
+            };
+            self.deaths += u64::from(!was.is_dead() && now.is_dead());
+            self.returns += u64::from(was.is_dead() && !now.is_dead());
+            self.burials += u64::from(!was.is_dead() && after.is_gone(*id));
+            self.unloads +=
+                u64::from(was.due.is_some_and(|due| due.event == Event::Unloads) && now.due.is_none());
+            self.crossings += u64::from(was.at.region() != now.at.region());
+        }
+        self.births += after.written.born.len() as u64;
+    }
+}
+
+fn check(scenario: &Scenario, grounds: &[Ground], happened: &mut Happened) -> Result<(), TestCaseError> {
+    let mut whole = Cluster::on(&grounds[scenario.seed], RADIUS, |_| 0);
+    let mut parts = Cluster::on(&grounds[scenario.seed], RADIUS, |region| scenario.owners[region]);
+    scenario.begin(&mut whole);
+    scenario.begin(&mut parts);
+    while whole.tick < TICKS {
+        if parts.tick == scenario.change {
+            parts.assign(|region| scenario.later[region]);
+        }
+        let actions = scenario.actions(&whole);
+        let before = whole.entities.clone();
+        whole.tick(&actions);
+        parts.tick(&actions);
+        prop_assert_eq!(&whole.written, &parts.written, "tick {}", whole.tick);
+        prop_assert_eq!(&whole.entities, &parts.entities, "tick {}", whole.tick);
+        happened.look(&before, &whole);
+    }
+    prop_assert_eq!(&whole.chunks, &parts.chunks);
+    whole.check();
+    Ok(())
+}
+
+/// The scenarios are the same at every run, so that what must have happened among them has; `FORTIA_SCENARIOS` sets how
+/// many there are.
+#[test]
+fn any_partition_gives_the_same_bytes_at_every_tick() {
+    let cases = std::env::var("FORTIA_SCENARIOS").ok().and_then(|text| text.parse().ok()).unwrap_or(240);
+    let grounds = SEEDS.map(|seed| ground(seed, RADIUS));
+    let happened = std::cell::RefCell::new(Happened::default());
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let run = runner.run(&scenario(), |scenario| check(&scenario, &grounds, &mut happened.borrow_mut()));
+    if let Err(error) = run {
+        panic!("{error}");
+    }
+    let Happened { deaths, returns, burials, births, unloads, crossings } = happened.into_inner();
+    let all = [deaths, returns, burials, births, unloads, crossings];
+    assert!(all.into_iter().all(|count| count > 0), "too little happened: {all:?}");
 }
 
 #[test]
 fn units_cross_the_border_between_two_territories() {
-    let mut cluster = Cluster::new(11, RADIUS, |region| region);
+    let mut cluster = Cluster::new(11, 2, |region| region);
     let at = surface(11, -4, 6);
     cluster.tick(&[spawn("ann", at)]);
     let id = start::unit_ids("ann", 1)[0];
     let from = cluster.unit(id).at;
-    let to = surface(11, 9, -7);
+    let to = cluster.surface(9, -7);
     cluster.tick(&[(from.region(), vec![command(1, "ann", id, Order::Move { to })])]);
-    let mut regions = std::collections::BTreeSet::from([from.region()]);
+    let mut regions = BTreeSet::from([from.region()]);
     for _ in 0..120 {
         cluster.tick(&[]);
         cluster.check();

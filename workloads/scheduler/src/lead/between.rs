@@ -1,8 +1,10 @@
 //! What a leader does between two ticks: hold, flip, go on, or begin the next tick. Knows guards and records; when to
 //! do what is decided in `hold`.
 
-use fortia_common::records::Held;
+use fortia_common::pace::Pace;
+use fortia_common::records::{self, Held};
 use fortia_common::topology::Topology;
+use fortia_proto::tick::v1::EditStrategy;
 use fortia_rdb::RdbError;
 use tokio::time::{Duration, Instant, timeout};
 
@@ -32,7 +34,13 @@ impl Leader<'_> {
                 self.due = self.paced;
                 Ok(())
             }
-            Step::Run => return self.feed(Event::Due).await,
+            Step::Run => {
+                self.barrier.edit_by(match self.tools.config.borrow().edit_strategy {
+                    records::EditStrategy::Queue => EditStrategy::Queue,
+                    records::EditStrategy::Lock => EditStrategy::Lock,
+                });
+                return self.feed(Event::Due).await;
+            }
             Step::Wait => Ok(()),
             Step::Freeze(target) => self.freeze(target.version).await,
             Step::Flip(target) => self.flip(hold::flipped(&self.topology, target)).await,
@@ -69,7 +77,7 @@ impl Leader<'_> {
             self.held = Some(held);
         }
         self.guards = Guards::Frozen(version);
-        self.last_commit = None;
+        self.pace = Pace::default();
         tracing::info!(
             version,
             tick,

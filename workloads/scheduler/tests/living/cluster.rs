@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fortia_common::boot::Service;
-use fortia_common::records::{Config, EditStrategy, Held, WorldConfig};
+use fortia_common::records::{ACKS, COMMANDS, Config, Durability, EditStrategy, Held, WorldConfig};
 use fortia_common::topology::{Phase, Topology};
 use fortia_proto::tick::v1::Committed;
 use fortia_proto::world::v1::Action;
@@ -37,8 +37,13 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// A data plane with a generated world, and no server yet.
     pub(crate) async fn start(shards: u32) -> Cluster {
+        Cluster::configured(shards, &config(SEED)).await
+    }
+
+    /// As [`Cluster::start`], with another configuration.
+    pub(crate) async fn configured(shards: u32, config: &Config) -> Cluster {
         let plane = DataPlane::start(shards).await;
-        plane.set_config(&config(SEED)).await;
+        plane.set_config(config).await;
         let control = ControlDb::connect(&plane.boot_as(Service::Game, "test"));
         let cluster = Cluster { plane, control, tasks: BTreeMap::new() };
         cluster.worldgen().await.expect("worldgen");
@@ -47,7 +52,12 @@ impl Cluster {
 
     /// With a scheduler and two tickers.
     pub(crate) async fn living(shards: u32) -> Cluster {
-        let mut cluster = Cluster::start(shards).await;
+        Cluster::start(shards).await.alive().await
+    }
+
+    /// Starts a scheduler and two tickers.
+    pub(crate) async fn alive(self) -> Cluster {
+        let mut cluster = self;
         cluster.spawn(Service::Scheduler, "scheduler-0");
         cluster.spawn(Service::Ticker, "ticker-0");
         cluster.spawn(Service::Ticker, "ticker-1");
@@ -93,6 +103,21 @@ impl Cluster {
     pub(crate) async fn ended(&mut self, instance: &str) {
         let (task, _) = self.tasks.remove(instance).expect("it runs");
         timeout(PATIENCE, task).await.expect("it ends in time").expect("it ends well");
+    }
+
+    /// Sets the wanted time between two ticks and waits until all servers know it.
+    pub(crate) async fn set_period(&self, ms: u64) {
+        let mut config = config(SEED);
+        config.world.tick_period_ms = ms;
+        self.plane.set_config(&config).await;
+        let told: usize = self.plane.control_db.run(&["XLEN", ACKS]).await;
+        let command = r#"{"id":"r","action":{"do":"reload"}}"#;
+        self.plane.control_db.run::<String>(&["XADD", COMMANDS, "*", "json", command]).await;
+        let servers = self.tasks.len();
+        self.wait_until("all servers to reload", async |c: &Cluster| {
+            c.plane.control_db.run::<usize>(&["XLEN", ACKS]).await >= told + servers
+        })
+        .await;
     }
 
     /// Tells a server to end in order.
@@ -194,6 +219,13 @@ impl Cluster {
         line.split(' ').next_back()?.parse().ok()
     }
 
+    /// How many runs of ticks were given up, by the word of a scheduler.
+    pub(crate) fn abandoned(&self, instance: &str) -> f64 {
+        let text = self.metrics(instance).unwrap_or_default();
+        let lines = text.lines().filter(|line| line.starts_with("fortia_scheduler_abandoned_total"));
+        lines.filter_map(|line| line.split(' ').next_back()?.parse::<f64>().ok()).sum()
+    }
+
     /// How many regions each ticker owns, by the word of a scheduler.
     pub(crate) fn regions(&self, instance: &str) -> BTreeMap<String, u64> {
         let text = self.metrics(instance).unwrap_or_default();
@@ -224,8 +256,15 @@ fn log_filter() -> String {
 pub(crate) fn config(seed: u64) -> Config {
     Config {
         generation: 1,
-        world: WorldConfig { name: "test".into(), seed, radius: RADIUS, tick_period_ms: PERIOD_MS },
+        world: WorldConfig {
+            name: "test".into(),
+            seed,
+            radius: RADIUS,
+            limit: RADIUS,
+            tick_period_ms: PERIOD_MS,
+        },
         edit_strategy: EditStrategy::Queue,
+        durability: Durability::Memory,
         game_address: "game.test:80".into(),
         logs: None,
     }

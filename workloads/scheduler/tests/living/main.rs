@@ -1,5 +1,8 @@
 //! Schedulers, tickers and worldgen together, on real Redis servers.
 
 mod cluster;
+mod growing;
+mod playing;
 mod resharding;
+mod strategies;
 mod ticking;

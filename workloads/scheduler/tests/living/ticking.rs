@@ -1,6 +1,6 @@
 //! Schedulers and tickers on real Redis servers: ticks advance whatever ticker or scheduler dies.
 
-use crate::cluster::{Cluster, RADIUS, SEED, config};
+use crate::cluster::{Cluster, PERIOD_MS, RADIUS, SEED, config};
 use fortia_common::boot::Service;
 use fortia_proto::world::v1::{self as world, Action, Command, Mine, Order, Spawn, action, order};
 use fortia_testredis::TestServer;
@@ -39,7 +39,7 @@ async fn two_tickers_share_the_world_and_a_mined_block_is_gone_within_three_tick
     };
     assert_ne!(block().await, Block::Air);
     let order = Order { kind: Some(order::Kind::Mine(Mine { at: Some(pos(below)) })) };
-    let mine = action::Kind::Command(Command { unit, order: Some(order) });
+    let mine = action::Kind::Command(Command { unit, order: Some(order), ..Command::default() });
     let asked = cluster.committed().await;
     let runs_in = cluster.act(at.region(), &Action { id: 2, player: "ann".into(), kind: Some(mine) }).await;
     assert!(runs_in <= asked + 2);
@@ -72,11 +72,11 @@ async fn ticks_go_on_without_a_killed_ticker() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drained_ticker_leaves_between_ticks_and_no_tick_is_run_twice() {
     let mut cluster = Cluster::living(1).await;
-    let abandoned = cluster.metric("scheduler-0", "fortia_scheduler_abandoned_total");
+    let abandoned = cluster.abandoned("scheduler-0");
     cluster.drain("ticker-1").await;
     cluster.ended("ticker-1").await;
     cluster.ticks(3).await;
-    assert_eq!(cluster.metric("scheduler-0", "fortia_scheduler_abandoned_total"), abandoned);
+    assert_eq!(cluster.abandoned("scheduler-0"), abandoned);
     assert_eq!(cluster.regions("scheduler-0").len(), 1);
 }
 
@@ -117,20 +117,41 @@ async fn a_tick_that_no_replica_confirms_is_not_committed() {
     with_replicas(vec![replica.address()]).await;
     cluster.ticks(3).await;
     replica.kill();
-    // A new epoch's first commit writes to every shard.
     with_replicas(vec![replica.address()]).await;
-    let abandoned = cluster.metric("scheduler-0", "fortia_scheduler_abandoned_total");
-    let refused = async |c: &Cluster| c.metric("scheduler-0", "fortia_scheduler_abandoned_total") > abandoned;
+    let abandoned = cluster.abandoned("scheduler-0");
+    // Something to write.
+    let at = start::position(SEED, RADIUS, "ann");
+    let units = start::unit_ids("ann", 1);
+    let spawn = action::Kind::Spawn(Spawn { owner: "ann".into(), at: Some(pos(at)), units });
+    cluster.act(at.region(), &Action { id: 1, player: "ann".into(), kind: Some(spawn) }).await;
+    let refused = async |c: &Cluster| c.abandoned("scheduler-0") > abandoned;
     cluster.wait_until("a commit to be refused", refused).await;
     let last = cluster.committed().await;
     cluster
-        .wait_until("another to be refused", async |c: &Cluster| {
-            c.metric("scheduler-0", "fortia_scheduler_abandoned_total") > abandoned.map(|n| n + 1.0)
-        })
+        .wait_until("another to be refused", async |c: &Cluster| c.abandoned("scheduler-0") > abandoned + 1.0)
         .await;
     assert_eq!(cluster.committed().await, last);
     with_replicas(Vec::new()).await;
     cluster.ticks_after(last, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ticks_that_do_not_fit_into_their_period_slow_the_world_down_and_are_never_queued() {
+    let cluster = Cluster::living(1).await;
+    let on_time = cluster.metric("scheduler-0", "fortia_scheduler_dilation");
+    assert!(on_time.is_some_and(|dilation| dilation >= 0.9), "{on_time:?}");
+    cluster.set_period(1).await;
+    let ticks = cluster.ticks(40).await;
+    let real_ms = (ticks[39].at - ticks[20].at) as f64 / 19.0;
+    assert!(real_ms > 1.0, "a tick takes longer than a millisecond");
+    let dilated = cluster.metric("scheduler-0", "fortia_scheduler_dilation");
+    assert!(dilated.is_some_and(|dilation| dilation > 1.2), "{dilated:?}");
+    // If ticks were queued, those that did not fit would come now, one after the other.
+    cluster.set_period(PERIOD_MS).await;
+    let ticks = cluster.ticks(8).await;
+    let times: Vec<u64> = ticks.iter().map(|tick| tick.at).skip(1).collect();
+    // A tick that was late is followed by the next at once, that one by none before a period is over.
+    assert!(times.windows(3).all(|three| three[2] - three[0] >= PERIOD_MS - 1), "{times:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,6 +41,7 @@ impl World {
         Ok(Some(Info {
             seed: field(&key, &fields, "seed")?,
             size: field(&key, &fields, "size")?,
+            limit: field(&key, &fields, "limit")?,
             created_ms: field(&key, &fields, "created")?,
             tick_period_ms: field(&key, &fields, "tick_period")?,
         }))
@@ -106,7 +107,7 @@ impl World {
     }
 
     /// One command per key, one pipeline per shard; answers (with who gave them) in the order of the keys.
-    async fn read(
+    pub(super) async fn read(
         &self,
         keys: &[WorldKey],
         command: impl Fn(String) -> redis::Cmd,

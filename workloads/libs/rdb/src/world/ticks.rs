@@ -1,22 +1,41 @@
 //! What a tick does to the shards: actions are put and taken, changes are committed. Knows epochs and closed ticks.
 
+use std::collections::{BTreeMap, HashMap};
+
 use bytes::Bytes;
 use fortia_common::topology::Topology;
-use fortia_vec::RegionPos;
+use fortia_vec::{ChunkPos, RegionPos};
 use futures::future::try_join_all;
+use redis::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Changes, NEWER_TOPOLOGY, World, by_shard};
+use super::{Changes, NEWER_TOPOLOGY, Safe, World};
 use crate::RdbError;
-use crate::keyspace::WorldKey;
+use crate::connection::value;
+use crate::keyspace::{self, WorldKey};
 use crate::write::Op;
 
 /// Ticks an action tries before it is given up; each refusal names the last closed tick, so one or two do.
 const TICKS_TRIED: u32 = 16;
+/// Characters a claim's rank has: digits of fixed width, so that their order as text is their order as numbers.
+pub const RANK: usize = 40;
+
+/// A block's number in its chunk, and the claim on it.
+pub type Claim = (u32, Bytes);
+
+/// What taking locks met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Locked {
+    /// Locks taken, one a chunk.
+    pub locks: u64,
+    /// Claims that met another one on their block.
+    pub conflicts: u64,
+}
 
 impl World {
-    /// Closes the actions of `tick` for these regions and returns them, in the order they came. From then on
-    /// actions go to a later tick; taking again returns the same.
+    /// Closes the actions of `tick` and returns those of these regions (ascending), in the order they came; regions
+    /// nobody acted in are left out, and cost nothing. From then on actions go to a later tick; taking again returns
+    /// the same. The lists of the ticks before are removed: a tick begins when the one before is committed.
     ///
     /// # Errors
     /// `Stale` for a ticker of an older `tick_epoch`; otherwise when a guard refuses or a shard does not answer.
@@ -28,50 +47,120 @@ impl World {
     ) -> Result<Vec<(RegionPos, Vec<Bytes>)>, RdbError> {
         let topology = self.now();
         let layout = topology.serving;
-        let keys: Vec<WorldKey> = regions.iter().map(|&region| WorldKey::Actions { tick, region }).collect();
+        let acting = keyspace::acting(layout.version);
         let writer = self.writer(&topology, tick_epoch);
-        let asked = by_shard(&keys, &layout).into_iter().map(|(shard, indices)| {
-            let physical: Vec<Vec<u8>> =
-                indices.iter().map(|&i| keys[i].physical(layout.version).into_bytes()).collect();
-            let call = writer.take(tick, &physical);
+        let taken = try_join_all((0..layout.shards).map(|shard| {
+            let call = writer.take(tick, &acting);
             let topology = &topology;
             async move {
                 let server = self.shards.primary(topology, shard)?;
-                let lists: Vec<Vec<Bytes>> = server.one(call).await?;
-                Ok::<_, RdbError>((indices, lists))
+                let acted: Vec<String> = server.one(call).await?;
+                let acted = acted.iter().filter_map(|text| keyspace::region(text));
+                let mine: Vec<RegionPos> = acted.filter(|r| regions.binary_search(r).is_ok()).collect();
+                let mut lists = redis::pipe();
+                for region in &mine {
+                    let key = WorldKey::Actions { tick, region: *region }.physical(layout.version);
+                    lists.cmd("LRANGE").arg(key).arg(0).arg(-1);
+                }
+                let lists = server.read(&lists).await?.into_iter().map(|list| value(server.address(), list));
+                mine.into_iter().zip(lists).map(|(region, list)| Ok((region, list?))).collect()
             }
-        });
-        let mut taken: Vec<_> = regions.iter().map(|&region| (region, Vec::new())).collect();
-        for (indices, lists) in try_join_all(asked).await? {
-            for (i, list) in indices.into_iter().zip(lists) {
-                taken[i].1 = list;
-            }
-        }
+        }));
+        let taken: Vec<Vec<(RegionPos, Vec<Bytes>)>> = taken.await?;
+        let mut taken: Vec<_> = taken.into_iter().flatten().filter(|(_, list)| !list.is_empty()).collect();
+        taken.sort_by_key(|(region, _)| *region);
         Ok(taken)
     }
 
-    /// Commits what one ticker changed in `tick`: one pipelined call per shard, then waits until
-    /// `replicas_in_sync` replicas of every shard have it. Writing the same again changes nothing.
+    /// Takes the locks of these chunks for `tick`, claims blocks in them, and lets them go: one pipelined call per
+    /// shard, chunks in the order of their keys. A claim begins with its rank, [`RANK`] characters of fixed width;
+    /// per block the least rank stays, whoever came first, and a claim made again changes nothing. Claims of another
+    /// tick or an older `tick_epoch` are worthless and give way.
     ///
     /// # Errors
-    /// `Stale` for a ticker of an older `tick_epoch`, `NotReplicated` when replicas do not confirm; otherwise when a
-    /// guard refuses or a shard does not answer. The tick must be run again then.
+    /// `Stale` for a ticker of an older `tick_epoch`; otherwise when a guard refuses or a shard does not answer.
+    pub async fn lock(
+        &self,
+        tick_epoch: u64,
+        tick: u64,
+        claims: &[(ChunkPos, Vec<Claim>)],
+    ) -> Result<Locked, RdbError> {
+        let topology = self.now();
+        let layout = topology.serving;
+        let mut by_shard: BTreeMap<u32, BTreeMap<Vec<u8>, &[Claim]>> = BTreeMap::new();
+        for (at, claims) in claims {
+            let key = WorldKey::Lock(*at);
+            let physical = key.physical(layout.version).into_bytes();
+            by_shard.entry(key.shard(&layout)).or_default().insert(physical, claims);
+        }
+        let writer = self.writer(&topology, tick_epoch);
+        let locked = try_join_all(by_shard.into_iter().map(|(shard, claims)| {
+            let claims: Vec<(Vec<u8>, &[Claim])> = claims.into_iter().collect();
+            let calls = writer.lock(tick, &claims);
+            let topology = &topology;
+            async move {
+                let server = self.shards.primary(topology, shard)?;
+                let answers = server.ask(&calls).await?.into_iter();
+                answers.map(|answer| value(server.address(), answer)).collect::<Result<Vec<(u64, u64)>, _>>()
+            }
+        }));
+        let mut sum = Locked::default();
+        for (locks, conflicts) in locked.await?.into_iter().flatten() {
+            sum.locks += locks;
+            sum.conflicts += conflicts;
+        }
+        Ok(sum)
+    }
+
+    /// The claims on these chunks as all tickers left them, ascending by block, in the order asked; none for a chunk
+    /// nobody has locked in this tick and epoch.
+    ///
+    /// # Errors
+    /// `Corrupt` when a claim cannot be understood; otherwise when a shard does not answer.
+    pub async fn claims(
+        &self,
+        tick_epoch: u64,
+        tick: u64,
+        chunks: &[ChunkPos],
+    ) -> Result<Vec<Option<Vec<Claim>>>, RdbError> {
+        let keys: Vec<WorldKey> = chunks.iter().map(|at| WorldKey::Lock(*at)).collect();
+        let ask = |key: String| {
+            let mut command = redis::cmd("HGETALL");
+            command.arg(key);
+            command
+        };
+        let answers = self.read(&keys, ask).await?;
+        let decode = |(key, (address, answer)): (&WorldKey, (String, Value))| {
+            let fields: HashMap<String, Bytes> = value(&address, answer)?;
+            claims_of(key, fields, tick_epoch, tick)
+        };
+        keys.iter().zip(answers).map(decode).collect()
+    }
+
+    /// Commits what one ticker changed in `tick`: one pipelined call per shard, then waits until every shard has it
+    /// as safe as asked. Writing the same again changes nothing.
+    ///
+    /// # Errors
+    /// `Stale` for a ticker of an older `tick_epoch`, `NotReplicated` and `NotOnDisk` when that is not confirmed;
+    /// otherwise when a guard refuses or a shard does not answer. The tick must be run again then.
     pub async fn commit_tick(
         &self,
         tick_epoch: u64,
         tick: u64,
         changes: &Changes,
-        replicas_in_sync: u32,
+        safe: impl Into<Safe>,
     ) -> Result<(), RdbError> {
         let slot = |value: &Bytes| Op::Slot { tick, value: value.clone() };
         let chunks = changes.chunks.iter().map(|(at, value)| (WorldKey::Chunk(*at), slot(value)));
         let entities = changes.entities.iter().map(|(id, value)| (WorldKey::Entity(*id), slot(value)));
-        // Actions of this tick are needed until it is committed, those of the tick before never again.
-        let before = tick.saturating_sub(1);
-        let read = changes.read_actions.iter();
-        let read = read.map(|&region| (WorldKey::Actions { tick: before, region }, Op::Delete));
-        let operations = chunks.chain(entities).chain(read).collect();
-        self.write(&self.now(), tick_epoch, replicas_in_sync, operations).await
+        // Everybody has read the claims: the stage they are read in is over.
+        let unlocked = changes.unlocked.iter().map(|at| (WorldKey::Lock(*at), Op::Delete));
+        // A player may be seen to own what appears with the tick a moment before it does, never the other way round.
+        let member = |id: &u64| Op::SetAdd(vec![Bytes::from(id.to_string())]);
+        let born = changes.born.iter();
+        let born = born.map(|(owner, id)| (WorldKey::PlayerEntities(owner.clone()), member(id)));
+        let operations = chunks.chain(entities).chain(born).chain(unlocked).collect();
+        self.write(&self.now(), tick_epoch, safe.into(), operations).await
     }
 
     /// Puts an action into `first_tick` or, where that was already read, into the next tick that was not; returns
@@ -92,11 +181,13 @@ impl World {
         loop {
             let topology = self.now();
             let op = Op::Act { tick, action: action.clone() };
-            let refused =
-                match self.write(&topology, 0, 0, vec![(WorldKey::Actions { tick, region }, op)]).await {
-                    Ok(()) => return Ok(tick),
-                    Err(refused) => refused,
-                };
+            let refused = match self
+                .write(&topology, 0, Safe::default(), vec![(WorldKey::Actions { tick, region }, op)])
+                .await
+            {
+                Ok(()) => return Ok(tick),
+                Err(refused) => refused,
+            };
             match &refused {
                 RdbError::Closed { closed: last } if closed < TICKS_TRIED => {
                     closed += 1;
@@ -118,7 +209,8 @@ impl World {
         let topology = self.now();
         let writer = self.writer(&topology, tick_epoch);
         let shards = 0..topology.serving.shards;
-        try_join_all(shards.map(|shard| self.send(&topology, shard, writer.calls(&[]), 0))).await?;
+        try_join_all(shards.map(|shard| self.send(&topology, shard, writer.calls(&[]), Safe::default())))
+            .await?;
         Ok(())
     }
 
@@ -127,4 +219,26 @@ impl World {
         let newer = topology.wait_for(|topology| topology.epoch > than.epoch);
         matches!(timeout_at(deadline, newer).await, Ok(Ok(_))).then_some(())
     }
+}
+
+fn claims_of(
+    key: &WorldKey,
+    mut fields: HashMap<String, Bytes>,
+    tick_epoch: u64,
+    tick: u64,
+) -> Result<Option<Vec<Claim>>, RdbError> {
+    let mut is = |field: &str, number: u64| {
+        fields.remove(field).is_some_and(|text| text.as_ref() == number.to_string().as_bytes())
+    };
+    let (of_tick, of_epoch) = (is("tick", tick), is("epoch", tick_epoch));
+    if !of_tick || !of_epoch {
+        return Ok(None);
+    }
+    let block = |(block, claim): (String, Bytes)| match block.parse() {
+        Ok(block) if claim.len() >= RANK => Ok((block, claim.slice(RANK..))),
+        _ => Err(RdbError::corrupt(key.text(), format!("field {block:?} is no claim"))),
+    };
+    let mut claims = fields.into_iter().map(block).collect::<Result<Vec<Claim>, RdbError>>()?;
+    claims.sort_unstable_by_key(|(block, _)| *block);
+    Ok(Some(claims))
 }

@@ -1,35 +1,52 @@
-//! The commit: units that crossed a border arrive, and what changed becomes bytes. Knows no database.
+//! The commit: units that crossed a border or came home arrive, and what changed becomes bytes. Knows no database.
+
+use std::collections::BTreeMap;
 
 use fortia_proto::tick::v1 as pb;
+use fortia_proto::world::v1 as world;
+use fortia_vec::RegionPos;
 
 use super::{Changes, Territory};
-use crate::entity::Entity;
+use crate::entity::{Entity, Event};
 use crate::wire;
 
 impl Territory {
     /// Ends a tick: takes the letters of stage move and returns what changed, to be stored.
     pub fn commit(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Changes {
-        let _ = tick;
         for letter in inbox {
-            let (Some(to), Some(pb::letter::Kind::Arrival(unit))) = (letter.to, letter.kind) else {
+            let Some(to) = letter.to.as_ref().map(wire::to_region_pos).filter(|to| self.owns(*to)) else {
                 continue;
             };
-            let to = wire::to_region_pos(&to);
-            let unit = Entity::from_proto(&unit).ok().filter(|unit| self.owns(to) && unit.at.region() == to);
-            if let Some(mut unit) = unit {
-                unit.at = self.settled(unit.at);
-                self.stow(unit, None);
+            match letter.kind {
+                Some(pb::letter::Kind::Arrival(unit)) => self.arrive(tick, to, &unit),
+                Some(pb::letter::Kind::Credit(credit)) => self.credit(to, &credit),
+                _ => {}
             }
         }
+        self.reveal();
         let chunks =
             self.before.keys().filter_map(|at| Some((*at, self.columns.get(at)?.encode()))).collect();
         let units = std::mem::take(&mut self.dirty_entities);
-        let entities = units.iter().filter_map(|id| Some((*id, self.entities.get(id)?.encode()))).collect();
+        let dead = std::mem::take(&mut self.buried).into_iter().map(|dead| (dead.id, dead.encode()));
+        let mut entities: BTreeMap<u64, Vec<u8>> = dead.collect();
+        entities.extend(units.iter().filter_map(|id| Some((*id, self.entities.get(id)?.encode()))));
+        let born = std::mem::take(&mut self.born).into_iter().collect();
         let changed = std::mem::take(&mut self.touched).into_iter().collect();
         self.before.clear();
+        self.woken.clear();
         self.pending.clear();
         self.redirected.clear();
         self.edited.clear();
-        Changes { chunks, entities, changed }
+        Changes { chunks, entities: entities.into_iter().collect(), born, changed }
+    }
+
+    fn arrive(&mut self, tick: u64, to: RegionPos, unit: &world::Entity) {
+        let unit = Entity::from_proto(unit).ok().filter(|unit| unit.at.region() == to);
+        let Some(mut unit) = unit else { return };
+        if unit.due.is_some_and(|due| due.event == Event::Revived && due.tick <= tick) {
+            self.revive(tick, &mut unit);
+        }
+        unit.at = self.settled(unit.at);
+        self.stow(unit, None);
     }
 }

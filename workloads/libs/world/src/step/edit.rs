@@ -1,23 +1,17 @@
-//! Stage edit: blocks change, forwarded orders arrive, new units appear. Moves nobody.
+//! Stage edit: blocks change, blows land, goods are paid, forwarded orders arrive, new units appear. Moves nobody.
 
 use std::collections::BTreeMap;
 
 use fortia_proto::tick::v1 as pb;
-use fortia_proto::world::v1::{Action, Spawn, action};
-use fortia_vec::{BlockPos, RegionPos};
+use fortia_proto::world::v1::{Action, action};
+use fortia_vec::{BlockPos, ChunkPos, RegionPos};
 
 use super::observe::{Heard, in_order};
 use super::rules::{OCCUPIED, TOO_LATE};
-use super::view::{self, View};
 use super::{Territory, letter};
 use crate::block::Block;
-use crate::entity::Entity;
-use crate::wire;
-
-/// Units one action may create.
-const SPAWN_LIMIT: usize = 16;
-/// How far from the ordered place new units may stand, in blocks.
-const SPAWN_REACH: i32 = 3;
+use crate::entity::{Due, Entity, Event, Kind};
+use crate::{rules, wire};
 
 /// An edit as a letter brought it.
 struct Edit {
@@ -26,39 +20,69 @@ struct Edit {
     at: BlockPos,
     expect: Block,
     put: Block,
+    site: Option<pb::Site>,
+}
+
+/// The letters to regions of a territory, in the order in which they take effect.
+#[derive(Default)]
+struct Mail {
+    edits: Vec<Edit>,
+    strikes: Vec<(RegionPos, pb::Strike)>,
+    pays: Vec<(RegionPos, pb::Pay)>,
+    unloads: Vec<(RegionPos, pb::Unload)>,
+    forwarded: BTreeMap<RegionPos, Vec<Action>>,
+    approached: Vec<(RegionPos, ChunkPos)>,
 }
 
 impl Territory {
     /// Stage edit of a tick: takes the letters of stage observe and returns those for stage move.
     pub fn edit(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Vec<pb::Letter> {
-        // The rules of this stage do not depend on the tick; its order was put into the letters.
-        let _ = tick;
-        let mut edits = Vec::new();
-        let mut forwarded = BTreeMap::<RegionPos, Vec<Action>>::new();
+        let mail = self.sort(inbox);
+        let mut outbox: Vec<pb::Letter> = mail.edits.iter().map(|edit| self.apply(tick, edit)).collect();
+        outbox.extend(mail.pays.iter().filter_map(|(to, pay)| self.pay(*to, pay)));
+        outbox.extend(mail.unloads.iter().filter_map(|(to, unload)| self.unload(*to, unload)));
+        outbox.extend(mail.strikes.iter().filter_map(|(to, strike)| self.strike(tick, *to, strike)));
+        for (region, actions) in &mail.forwarded {
+            for action in in_order(actions) {
+                self.receive_forwarded(*region, action);
+            }
+        }
+        self.complete(tick);
+        mail.approached.into_iter().for_each(|(to, at)| self.make(to, at));
+        outbox
+    }
+
+    fn sort(&self, inbox: Vec<pb::Letter>) -> Mail {
+        let mut mail = Mail::default();
         for letter in inbox {
             let Some(to) = letter.to.as_ref().map(wire::to_region_pos).filter(|to| self.owns(*to)) else {
                 continue;
             };
             match letter.kind {
                 Some(pb::letter::Kind::Edit(edit)) => {
-                    edits.extend(Edit::read(&edit).filter(|edit| edit.at.region() == to));
+                    mail.edits.extend(Edit::read(edit).filter(|edit| edit.at.region() == to));
                 }
-                Some(pb::letter::Kind::Forward(action)) => forwarded.entry(to).or_default().push(action),
+                Some(pb::letter::Kind::Strike(strike)) => mail.strikes.push((to, strike)),
+                Some(pb::letter::Kind::Pay(pay)) => mail.pays.push((to, pay)),
+                Some(pb::letter::Kind::Unload(unload)) => mail.unloads.push((to, unload)),
+                Some(pb::letter::Kind::Forward(action)) => {
+                    mail.forwarded.entry(to).or_default().push(*action)
+                }
+                Some(pb::letter::Kind::Approached(at)) => {
+                    mail.approached.push((to, wire::to_chunk_pos(&at)));
+                }
                 _ => {}
             }
         }
-        edits.sort_by_key(|edit| edit.order);
-        let outbox = edits.iter().map(|edit| self.apply(edit)).collect();
-        for (region, actions) in &forwarded {
-            for action in in_order(actions) {
-                self.receive_forwarded(*region, action);
-            }
-        }
-        outbox
+        // Edits of different blocks have nothing to do with each other: chunk by chunk is faster.
+        mail.edits.sort_by_key(|edit| (edit.at.chunk(), edit.order));
+        mail.strikes.sort_by_key(|(_, strike)| (strike.priority, strike.id, strike.unit));
+        mail.pays.sort_by_key(|(_, pay)| (pay.priority, pay.id, pay.unit));
+        mail
     }
 
     /// Changes the block if it still is what the unit saw; tells the unit what became of it.
-    fn apply(&mut self, edit: &Edit) -> pb::Letter {
+    fn apply(&mut self, tick: u64, edit: &Edit) -> pb::Letter {
         let refused = if self.block(edit.at) != Some(edit.expect) {
             Some(TOO_LATE)
         } else if edit.put.is_solid() && self.is_occupied(edit.at) {
@@ -71,21 +95,34 @@ impl Territory {
         {
             column.set(local, edit.put);
             self.edited.insert(edit.at);
+            if let (Some(kind), Some(site)) = (Kind::of_block(edit.put), &edit.site) {
+                self.begin(tick, kind, edit.at, site);
+            }
         }
         let outcome = pb::Outcome {
             unit: edit.order.2,
             done: refused.is_none(),
             taken: if refused.is_none() { edit.expect.kind() } else { 0 },
             reason: refused.unwrap_or_default().to_owned(),
+            ..pb::Outcome::default()
         };
         letter(edit.from.region(), pb::letter::Kind::Outcome(outcome))
     }
 
+    /// A building begins to rise where its block was put.
+    fn begin(&mut self, tick: u64, kind: Kind, at: BlockPos, site: &pb::Site) {
+        let camp = site.camp.as_ref().map_or(at, wire::to_block_pos);
+        let mut building = Entity::new(kind, site.building, &site.owner, at, camp);
+        let ticks = kind.block().and_then(rules::building).map_or(0, |product| product.ticks);
+        building.due = Some(Due { event: Event::Raised, tick: tick + ticks.max(1) });
+        self.bear(building);
+    }
+
     /// Whether a unit has its feet or head in the block. All units of a column are in the column's region.
-    fn is_occupied(&self, at: BlockPos) -> bool {
+    pub(super) fn is_occupied(&self, at: BlockPos) -> bool {
         let Some(column) = self.columns.get(&at.chunk()) else { return false };
         let units = column.entities().iter().filter_map(|id| self.entities.get(id));
-        units.into_iter().any(|unit| unit.at == at || unit.at.up() == at)
+        units.into_iter().any(|unit| occupies(unit, at))
     }
 
     fn receive_forwarded(&mut self, region: RegionPos, action: &Action) {
@@ -100,60 +137,22 @@ impl Territory {
             _ => {}
         }
     }
+}
 
-    /// Creates the units of a spawn that do not exist yet, each on a free cell of its own near the place.
-    /// A repeated spawn is harmless as long as the units of the first are near; the game sends one a player.
-    fn spawn(&mut self, region: RegionPos, spawn: &Spawn) {
-        let Some(at) = spawn.at.as_ref().map(wire::to_block_pos) else { return };
-        if spawn.owner.is_empty() || at.region() != region || !at.chunk().is_within(self.radius) {
-            return;
-        }
-        let mut cells = self.landings(at).into_iter();
-        for id in spawn.units.iter().take(SPAWN_LIMIT) {
-            let here = self.entities.get(id).is_some_and(|unit| unit.at.region() == region);
-            if here || View::new(self, at).lists(*id) {
-                continue;
-            }
-            let cell = cells.next().unwrap_or_else(|| self.settled(at));
-            self.stow(Entity::handyman(*id, &spawn.owner, cell), None);
-        }
-    }
-
-    /// Free dry cells of the same region near a place, nearest first.
-    fn landings(&self, at: BlockPos) -> Vec<BlockPos> {
-        let near = -SPAWN_REACH..=SPAWN_REACH;
-        let mut columns: Vec<(i32, i32)> =
-            near.clone().flat_map(|x| near.clone().map(move |y| (x, y))).collect();
-        columns.sort_by_key(|(x, y)| (x * x + y * y, *x, *y));
-        let block = |at: BlockPos| self.solid_or_block(at);
-        let cell = |(x, y): (i32, i32)| {
-            let heights = [0, 1, -1, 2, -2, 3, -3].into_iter().map(|z| at.offset(x, y, z));
-            let mut here = heights.filter(|cell| cell.region() == at.region());
-            here.find(|cell| view::is_free(block, *cell) && block(*cell) != Block::Water)
-        };
-        columns.into_iter().filter_map(cell).collect()
-    }
-
-    /// Where a unit there ends up now; see [`view::settle`].
-    pub(super) fn settled(&self, at: BlockPos) -> BlockPos {
-        view::settle(|at| self.solid_or_block(at), at)
-    }
-
-    /// The block there now; above the world air, and rock where nothing is known.
-    fn solid_or_block(&self, at: BlockPos) -> Block {
-        let above = at.z >= i32::from(crate::HEIGHT) && at.chunk().is_within(self.radius);
-        self.block(at).unwrap_or(if above { Block::Air } else { Block::Bedrock })
-    }
+/// Whether the unit has its feet or head in the block.
+pub(super) fn occupies(unit: &Entity, at: BlockPos) -> bool {
+    unit.kind.is_unit() && (unit.at == at || unit.at.up() == at)
 }
 
 impl Edit {
-    fn read(edit: &pb::Edit) -> Option<Edit> {
+    fn read(edit: pb::Edit) -> Option<Edit> {
         Some(Edit {
             order: (edit.priority, edit.id, edit.unit),
             from: edit.from.as_ref().map(wire::to_block_pos)?,
             at: edit.at.as_ref().map(wire::to_block_pos)?,
             expect: Block::from_kind(edit.expect)?,
             put: Block::from_kind(edit.put)?,
+            site: edit.site,
         })
     }
 }

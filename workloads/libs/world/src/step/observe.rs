@@ -1,4 +1,5 @@
-//! Stage observe: actions become orders, orders become edits asked for. Changes no block and moves nobody.
+//! Stage observe: what was due wakes up, actions become orders, orders become letters that ask for something. Changes no
+//! block and moves nobody.
 
 use fortia_proto::tick::v1 as pb;
 use fortia_proto::world::v1::{Action, Command, action};
@@ -7,8 +8,11 @@ use prost::Message;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::rules::Task;
+use super::strike::{blows, regions_near};
 use super::view::View;
-use super::{Territory, letter, rules};
+use super::{Pending, Territory, letter, rules};
+use crate::entity::{Due, Entity, Event, Kind};
+use crate::goods::Goods;
 use crate::order::Order;
 use crate::wire;
 
@@ -19,7 +23,7 @@ pub(super) enum Heard {
     Absent,
     /// A stranger's command: it has no effect.
     Refused,
-    /// The unit has a new order.
+    /// The unit has a new order, or was told why it has none.
     Taken,
 }
 
@@ -27,32 +31,37 @@ impl Territory {
     /// Stage observe of a tick: takes the actions that name regions of this territory, and returns the letters for
     /// stage edit. All chunks and entities must be loaded.
     pub fn observe(&mut self, tick: u64, actions: &[(RegionPos, Vec<Action>)]) -> Vec<pb::Letter> {
-        let mut outbox = Vec::new();
+        let mut outbox = self.approach();
+        self.wake(tick, &mut outbox);
         for (region, actions) in actions {
             if !self.owns(*region) {
                 continue;
             }
             for action in in_order(actions) {
-                self.receive(*region, action, &mut outbox);
+                self.receive(tick, *region, action, &mut outbox);
             }
         }
         for id in self.active.clone() {
-            outbox.extend(self.work(tick, id));
+            // Whoever unloads does nothing else in this tick.
+            if !self.pending.contains_key(&id) {
+                outbox.extend(self.work(tick, id));
+            }
         }
         outbox
     }
 
     /// Carries an action out, or sends it to where it can be.
-    fn receive(&mut self, region: RegionPos, action: &Action, outbox: &mut Vec<pb::Letter>) {
-        let forward = |to| letter(to, pb::letter::Kind::Forward(action.clone()));
+    fn receive(&mut self, tick: u64, region: RegionPos, action: &Action, outbox: &mut Vec<pb::Letter>) {
+        let forward = |to| letter(to, pb::letter::Kind::Forward(Box::new(action.clone())));
         match &action.kind {
             Some(action::Kind::Command(command)) => {
-                let heard = self.command(region, &action.player, command);
-                if heard == Heard::Absent {
-                    // A unit goes one step a tick: it can have left for a neighbour since, not further.
-                    let near = region.neighbours().into_iter().filter(|to| to.is_within(self.radius));
-                    outbox.extend(near.map(forward));
+                if self.command(region, &action.player, command) != Heard::Absent {
+                    return;
                 }
+                let seen = command.at.as_ref().map(wire::to_block_pos);
+                let near = seen.map(|at| regions_near(at, tick.saturating_sub(command.seen), self.radius));
+                let others = near.into_iter().flatten().filter(|to| *to != region);
+                outbox.extend(others.map(forward));
             }
             Some(action::Kind::Spawn(spawn)) => {
                 let at = spawn.at.as_ref().map(wire::to_block_pos);
@@ -63,7 +72,7 @@ impl Territory {
         }
     }
 
-    /// Gives a unit of the region a new order, if the player owns it.
+    /// Gives an entity of the region a new order, if the player owns it. An order it does not take ends at once.
     pub(super) fn command(&mut self, region: RegionPos, player: &str, command: &Command) -> Heard {
         let Some(mut unit) = self.take(command.unit, region) else { return Heard::Absent };
         if unit.owner != player {
@@ -71,7 +80,12 @@ impl Territory {
             return Heard::Refused;
         }
         match Order::from_proto(&command.order.unwrap_or_default()) {
-            Ok(order) => unit.command(order),
+            Ok(order) => match unit.refuses(order) {
+                // Who is dead or busy goes on with that.
+                Some(reason) if unit.is_occupied() => unit.outcome = reason,
+                Some(reason) => unit.end(&reason),
+                None => unit.command(order),
+            },
             Err(error) => unit.end(&error.to_string()),
         }
         let at = unit.at;
@@ -79,40 +93,70 @@ impl Territory {
         Heard::Taken
     }
 
-    /// Asks for the edit of a unit that is in reach of its work, and ends orders that cannot be done.
-    fn work(&mut self, tick: u64, id: u64) -> Option<pb::Letter> {
-        let unit = self.entities.get(&id)?;
-        match rules::task(unit, &View::new(self, unit.at), self.radius) {
-            Task::Walk => None,
+    /// Asks for what an active entity needs, and ends orders that cannot be done.
+    fn work(&mut self, tick: u64, id: u64) -> Vec<pb::Letter> {
+        let Some(unit) = self.entities.get(&id) else { return Vec::new() };
+        // By tick, so that no unit is always first.
+        let lot = xxh3_64_with_seed(&id.to_le_bytes(), tick);
+        let (letters, asked) = match rules::task(unit, &View::new(self, unit.at), self.radius) {
+            Task::Walk => return Vec::new(),
             Task::End(reason) => {
-                self.end(id, reason);
-                None
+                self.finish(tick, id, reason);
+                return Vec::new();
+            }
+            Task::Train(kind) => {
+                self.train(tick, id, kind);
+                return Vec::new();
             }
             Task::Edit { at, expect, put } => {
+                let site = Kind::of_block(put).map(|_| pb::Site {
+                    building: super::born(id, tick),
+                    owner: unit.owner.clone(),
+                    camp: Some(wire::block_pos(unit.camp)),
+                });
                 let edit = pb::Edit {
                     priority: 0,
-                    // By tick, so that no unit is always first.
-                    id: xxh3_64_with_seed(&id.to_le_bytes(), tick),
+                    id: lot,
                     unit: id,
                     from: Some(wire::block_pos(unit.at)),
                     at: Some(wire::block_pos(at)),
                     expect: expect.kind(),
                     put: put.kind(),
+                    site,
                 };
-                self.pending.insert(id, (at, put));
-                Some(letter(at.region(), pb::letter::Kind::Edit(edit)))
+                (vec![letter(at.region(), pb::letter::Kind::Edit(edit))], Pending::Edit { at, put })
             }
-        }
+            Task::Pay(goods) => (vec![request(unit, goods, lot)], Pending::Pay(goods)),
+            Task::Strike => (blows(tick, unit, (0, lot), self.radius), Pending::Strike),
+        };
+        self.pending.insert(id, asked);
+        letters
     }
 
-    /// Ends a unit's order.
-    pub(super) fn end(&mut self, id: u64, reason: &str) {
-        if let Some(mut unit) = self.entities.remove(&id) {
-            unit.end(reason);
-            let at = unit.at;
-            self.stow(unit, Some(at));
-        }
+    fn train(&mut self, tick: u64, id: u64, kind: Kind) {
+        let Some(product) = crate::rules::recruit(kind) else { return };
+        self.change(id, |barracks| {
+            if let Some(left) = barracks.goods.minus(product.cost) {
+                barracks.goods = left;
+                barracks.due = Some(Due { event: Event::Trained, tick: tick + product.ticks });
+            }
+        });
     }
+}
+
+/// The letter that asks the owner's camp for goods.
+fn request(unit: &Entity, goods: Goods, lot: u64) -> pb::Letter {
+    let pay = pb::Pay {
+        priority: 0,
+        id: lot,
+        unit: unit.id,
+        from: Some(wire::block_pos(unit.at)),
+        owner: unit.owner.clone(),
+        camp: Some(wire::block_pos(unit.camp)),
+        wood: goods.wood,
+        stone: goods.stone,
+    };
+    letter(unit.camp.region(), pb::letter::Kind::Pay(pay))
 }
 
 /// Actions in the order they apply, whatever the order they came in: by id, then player, then content.

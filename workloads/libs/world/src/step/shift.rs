@@ -3,50 +3,35 @@
 use std::collections::BTreeSet;
 
 use fortia_proto::tick::v1 as pb;
-use fortia_vec::{BlockPos, RegionPos};
+use fortia_vec::BlockPos;
 
+use super::Territory;
 use super::rules::{self, DONE, NO_WAY, Task};
 use super::view::View;
-use super::{Territory, letter, path};
-use crate::block::{Block, Goods};
-use crate::entity::Entity;
+use super::wake::loaded;
+use super::walk::{Walk, is_lost};
+use crate::entity::{Due, Entity, Event};
 use crate::order::Order;
-use crate::wire;
-
-/// What a unit does in this stage.
-enum Step {
-    Stay,
-    End(&'static str),
-    Go { to: BlockPos, path: Vec<BlockPos> },
-}
 
 impl Territory {
     /// Stage move of a tick: takes the letters of stage edit and returns those for the commit.
     pub fn shift(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Vec<pb::Letter> {
-        let _ = tick;
-        for letter in inbox {
-            let (Some(to), Some(pb::letter::Kind::Outcome(outcome))) = (letter.to, letter.kind) else {
-                continue;
-            };
-            self.learn(wire::to_region_pos(&to), &outcome);
-        }
-        let mut outbox = Vec::new();
+        let mut outbox = self.hear(tick, inbox);
+        outbox.extend(self.send_home());
+        let (walkers, ended) = self.walkers();
         let mut moved = BTreeSet::new();
-        for id in self.active.clone() {
-            // Whoever worked in this tick does not walk in it.
-            if self.pending.contains_key(&id) {
-                continue;
-            }
-            match self.step(id) {
-                Step::Stay => {}
-                Step::End(reason) => self.end(id, reason),
-                Step::Go { to, path } => {
+        for (id, walk) in self.walks(tick, &walkers) {
+            match walk {
+                Walk::NoWay => self.finish(tick, id, NO_WAY),
+                Walk::Go { to, path } => {
                     moved.insert(id);
-                    outbox.extend(self.walk(id, to, path));
+                    outbox.extend(self.walk(tick, id, to, path));
                 }
             }
         }
+        ended.into_iter().for_each(|(id, reason)| self.finish(tick, id, reason));
         for at in std::mem::take(&mut self.edited) {
+            self.ways.stale(at.chunk());
             let units = self.columns.get(&at.chunk()).into_iter().flat_map(|column| column.entities());
             let above = |id: &&u64| self.entities.get(*id).is_some_and(|u| (u.at.x, u.at.y) == (at.x, at.y));
             moved.extend(units.filter(above));
@@ -55,76 +40,56 @@ impl Territory {
         outbox
     }
 
-    /// Takes the outcome of an edit: goods change hands, and the order ends or goes on up the trunk.
-    fn learn(&mut self, region: RegionPos, outcome: &pb::Outcome) {
-        let Some((at, put)) = self.pending.get(&outcome.unit).copied() else { return };
-        let Some(mut unit) = self.take(outcome.unit, region) else { return };
-        if outcome.done {
-            let taken = Block::from_kind(outcome.taken).unwrap_or_default();
-            unit.goods = match put.cost() {
-                Some(cost) => unit.goods.minus(cost).unwrap_or_default(),
-                None => unit.goods.plus(if put == Block::Air { taken.yields() } else { Goods::default() }),
-            };
-        }
-        if !self.redirected.contains(&unit.id) {
-            let higher = Order::Chop { at: at.up() };
-            let goes_on = outcome.done
-                && matches!(unit.order, Order::Chop { .. })
-                && rules::in_reach(higher, unit.at)
-                && View::new(self, unit.at).block(at.up()) == Some(Block::Wood);
-            if goes_on {
-                unit.command(higher);
-            } else {
-                unit.end(if outcome.done { DONE } else { &outcome.reason });
+    /// Who walks, by the world of the tick before, and whose order is over.
+    fn walkers(&self) -> (Vec<u64>, Vec<(u64, &'static str)>) {
+        let (mut walkers, mut ended) = (Vec::new(), Vec::new());
+        // Whoever worked in this tick does not walk in it.
+        let idle = self.active.iter().filter(|id| !self.pending.contains_key(id));
+        for unit in idle.filter_map(|id| self.entities.get(id)) {
+            match rules::task(unit, &View::new(self, unit.at), self.radius) {
+                // Told only now, in stage edit: it strikes in the next tick.
+                Task::Strike if rules::in_reach(unit.order, unit.at) => {}
+                Task::Walk | Task::Strike => walkers.push(unit.id),
+                Task::End(reason) => ended.push((unit.id, reason)),
+                Task::Edit { .. } | Task::Pay(_) | Task::Train(_) => {}
             }
         }
-        let was = unit.at;
-        self.stow(unit, Some(was));
-    }
-
-    /// What an active unit does, by the world of the tick before.
-    fn step(&self, id: u64) -> Step {
-        let Some(unit) = self.entities.get(&id) else { return Step::Stay };
-        let view = View::new(self, unit.at);
-        match rules::task(unit, &view, self.radius) {
-            Task::Edit { .. } => Step::Stay,
-            Task::End(reason) => Step::End(reason),
-            Task::Walk => match way(unit, &view) {
-                Some((to, path)) => Step::Go { to, path },
-                None => Step::End(NO_WAY),
-            },
-        }
+        (walkers, ended)
     }
 
     /// Moves a unit one step. Returns its letter when that leads into another region.
-    fn walk(&mut self, id: u64, to: BlockPos, path: Vec<BlockPos>) -> Option<pb::Letter> {
+    fn walk(&mut self, tick: u64, id: u64, to: BlockPos, path: Vec<BlockPos>) -> Option<pb::Letter> {
         let unit = self.entities.get(&id)?;
         let was = unit.at;
         let arrived = match unit.order {
             Order::Move { to: goal } => path.is_empty() && rules::snap(&View::new(self, was), goal) == to,
             _ => false,
         };
-        self.active.remove(&id);
-        let mut unit = self.entities.remove(&id)?;
-        unit.at = to;
-        unit.path = path;
-        if arrived {
-            unit.end(DONE);
-        }
+        let step = |unit: &mut Entity| {
+            unit.at = to;
+            unit.path = path;
+            if arrived { Some(DONE) } else { is_lost(unit).then_some(NO_WAY) }
+        };
         if to.region() == was.region() {
-            self.stow(unit, Some(was));
+            let mut end = None;
+            self.change(id, |unit| end = step(unit));
+            if let Some(reason) = end {
+                self.finish(tick, id, reason);
+            }
             return None;
         }
-        if let Some(column) = self.column_mut(was.chunk()) {
-            column.set_entity(id, false);
-        }
-        self.dirty_entities.remove(&id);
-        Some(letter(to.region(), pb::letter::Kind::Arrival(unit.to_proto())))
+        self.send(id, |unit| {
+            if let Some(reason) = step(unit) {
+                unit.end(reason);
+                // What is beside it is not seen from here.
+                unit.due = loaded(unit).then_some(Due { event: Event::Unloads, tick: tick + 1 });
+            }
+        })
     }
 
     /// Lifts a unit out of what was built in its place, or drops it where the ground is gone.
     fn settle(&mut self, id: u64) {
-        let Some(unit) = self.entities.get(&id) else { return };
+        let Some(unit) = self.entities.get(&id).filter(|it| it.kind.is_unit()) else { return };
         let (was, to) = (unit.at, self.settled(unit.at));
         if to != was
             && let Some(mut unit) = self.entities.remove(&id)
@@ -133,15 +98,4 @@ impl Territory {
             self.stow(unit, Some(was));
         }
     }
-}
-
-/// The next step and the rest of the way: the one found before while it can be gone, else a new one.
-fn way(unit: &Entity, view: &View<'_>) -> Option<(BlockPos, Vec<BlockPos>)> {
-    let kept = unit.path.first().filter(|next| path::can_step(view, unit.at, **next));
-    let mut steps = match kept {
-        Some(_) => unit.path.clone(),
-        None => path::find(view, unit.at, unit.order)?,
-    };
-    let next = steps.remove(0);
-    Some((next, steps))
 }

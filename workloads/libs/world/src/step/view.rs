@@ -1,11 +1,12 @@
 //! What a unit sees: the nine chunks around it as they were at the tick before. Knows no rule of who may do what.
 
-use fortia_vec::{BlockPos, ChunkPos};
+use fortia_vec::{BlockPos, ChunkPos, LocalPos};
 
 use super::Territory;
 use crate::HEIGHT;
 use crate::block::Block;
 use crate::chunk::Column;
+use crate::path::pillar::Pillar;
 
 /// The nine chunks around a place, as they were at the tick before.
 pub(super) struct View<'a> {
@@ -19,7 +20,7 @@ impl<'a> View<'a> {
         let low = centre.chunk().offset(-1, -1);
         let columns = std::array::from_fn(|i| {
             let at = low.offset(i as i32 / 3, i as i32 % 3);
-            territory.before.get(&at).or_else(|| territory.columns.get(&at))
+            territory.seen(at)
         });
         View { low, columns }
     }
@@ -39,19 +40,12 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Whether an entity is listed in one of the chunks.
-    pub(super) fn lists(&self, id: u64) -> bool {
-        self.columns.iter().flatten().any(|column| column.entities().contains(&id))
-    }
-
-    /// Whether a unit can be with its feet there; not out of sight.
-    pub(super) fn is_free(&self, at: BlockPos) -> bool {
-        is_free(|at| self.block(at).unwrap_or(Block::Bedrock), at)
-    }
-
-    /// Whether there is room for a unit's body there; not out of sight.
-    pub(super) fn is_open(&self, at: BlockPos) -> bool {
-        self.block(at).is_some_and(|block| !block.is_solid())
+    /// The pillar of blocks at a place; rock out of sight.
+    pub(super) fn pillar(&self, at: BlockPos) -> Pillar {
+        let Some((column, local)) = self.column(at.chunk()).zip(BlockPos { z: 0, ..at }.local()) else {
+            return Pillar::ROCK;
+        };
+        Pillar::of((0..HEIGHT).map(|z| column.get(LocalPos { z, ..local })))
     }
 }
 

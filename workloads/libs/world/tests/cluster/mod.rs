@@ -1,9 +1,10 @@
 //! A reference cluster in memory: committed bytes in maps, several territories, letters carried by region.
 
-// What a test stands on may end it: nothing here reads outside input.
-#![allow(clippy::unwrap_used)]
+// What a test stands on may end it: nothing here reads outside input. Not every test uses all of it.
+#![allow(clippy::unwrap_used, dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use fortia_proto::tick::v1::Letter;
 use fortia_proto::world::v1 as pb;
@@ -12,8 +13,22 @@ use fortia_world::block::Block;
 use fortia_world::chunk::Column;
 use fortia_world::entity::Entity;
 use fortia_world::order::Order;
+use fortia_world::step::lock::{Wishes, Won, read_claim};
 use fortia_world::step::{Changes, Territory};
 use fortia_world::{generate, start, wire};
+
+/// A generated world and its bytes, for many clusters.
+pub(crate) type Ground = Arc<BTreeMap<ChunkPos, (Column, Vec<u8>)>>;
+
+/// A new world of this seed and radius.
+pub(crate) fn ground(seed: u64, radius: u32) -> Ground {
+    let generator = generate::Generator::new(seed);
+    let columns = ChunkPos::within(radius).map(|at| (at, generator.column(at)));
+    Arc::new(columns.map(|(at, column)| (at, (column.clone(), column.encode()))).collect())
+}
+
+/// The table of claims, as the shards keep it: tick and epoch of a chunk's claims, and the claims by block.
+type Table = BTreeMap<ChunkPos, ((u64, u64), BTreeMap<u32, Vec<u8>>)>;
 
 /// The committed world and those who tick it.
 pub(crate) struct Cluster {
@@ -22,21 +37,47 @@ pub(crate) struct Cluster {
     pub(crate) tick: u64,
     /// Bytes written by the last tick.
     pub(crate) written: Changes,
+    /// Claims that met another.
+    #[allow(dead_code)]
+    pub(crate) conflicts: u64,
+    ground: Ground,
+    /// Chunks that are no longer as generated.
+    stored: BTreeSet<ChunkPos>,
+    /// The edge of the world.
     radius: u32,
+    /// Makes chunks beyond the first radius.
+    generator: Option<Arc<generate::Generator>>,
+    /// The first radius.
+    first: u32,
+    epoch: u64,
+    /// The strategy `Lock`, if that is used.
+    table: Option<Table>,
+    wishes: Vec<Wishes>,
     territories: Vec<Territory>,
 }
 
 impl Cluster {
     /// A new world of this seed, ticked by one territory for each number in `owners`: region i goes to owner i.
     pub(crate) fn new(seed: u64, radius: u32, owners: impl Fn(usize) -> usize) -> Cluster {
-        let generator = generate::Generator::new(seed);
-        let chunks = ChunkPos::within(radius).map(|at| (at, generator.column(at).encode())).collect();
+        Cluster::on(&ground(seed, radius), radius, owners)
+    }
+
+    /// As [`Cluster::new`], on a world that was generated before.
+    pub(crate) fn on(ground: &Ground, radius: u32, owners: impl Fn(usize) -> usize) -> Cluster {
         let mut cluster = Cluster {
-            chunks,
+            chunks: ground.iter().map(|(at, (_, bytes))| (*at, bytes.clone())).collect(),
             entities: BTreeMap::new(),
             tick: 0,
             written: Changes::default(),
+            conflicts: 0,
+            ground: ground.clone(),
+            stored: BTreeSet::new(),
             radius,
+            generator: None,
+            first: radius,
+            epoch: 0,
+            table: None,
+            wishes: Vec::new(),
             territories: Vec::new(),
         };
         cluster.assign(owners);
@@ -49,7 +90,50 @@ impl Cluster {
         for (i, region) in regions_of(self.radius).into_iter().enumerate() {
             parts.entry(owners(i)).or_default().push(region);
         }
-        self.territories = parts.into_values().map(|part| Territory::new(part, self.radius)).collect();
+        let territory = |part| match &self.generator {
+            Some(generator) => Territory::new(part, self.first).growing(generator.clone(), self.radius),
+            None => Territory::new(part, self.radius),
+        };
+        self.territories = parts.into_values().map(territory).collect();
+        self.epoch += 1;
+    }
+
+    /// Lets the world grow up to `limit`; its regions get new owners.
+    #[allow(dead_code)]
+    pub(crate) fn grow(&mut self, seed: u64, limit: u32, owners: impl Fn(usize) -> usize) {
+        self.generator = Some(Arc::new(generate::Generator::new(seed)));
+        self.radius = limit;
+        self.assign(owners);
+    }
+
+    /// Uses the strategy `Lock` from the next tick on, or `Queue`.
+    #[allow(dead_code)]
+    pub(crate) fn lock(&mut self, lock: bool) {
+        self.table = lock.then(Table::new);
+    }
+
+    /// Runs a tick up to the commit, and gives it up: new owners run it again.
+    #[allow(dead_code)]
+    pub(crate) fn abandon(
+        &mut self,
+        actions: &[(RegionPos, Vec<pb::Action>)],
+        stages: usize,
+        owners: impl Fn(usize) -> usize,
+    ) {
+        self.load();
+        let _ = self.stages(self.tick + 1, actions, stages);
+        self.assign(owners);
+    }
+
+    /// Puts an entity into the committed world; the regions must be assigned anew before the next tick.
+    #[allow(dead_code)]
+    pub(crate) fn place(&mut self, entity: Entity) {
+        let at = entity.at.chunk();
+        let mut column = Column::decode(&self.chunks[&at]).unwrap();
+        column.set_entity(entity.id, true);
+        self.chunks.insert(at, column.encode());
+        self.stored.insert(at);
+        self.entities.insert(entity.id, entity.encode());
     }
 
     /// Runs one tick and commits it.
@@ -57,27 +141,104 @@ impl Cluster {
         self.tick += 1;
         let tick = self.tick;
         self.load();
-        let outbox = self.each(|territory| territory.observe(tick, actions));
-        let mut inboxes = self.route(outbox);
-        let outbox = self.each(|territory| territory.edit(tick, inboxes.remove(0)));
-        let mut inboxes = self.route(outbox);
-        let outbox = self.each(|territory| territory.shift(tick, inboxes.remove(0)));
-        let mut inboxes = self.route(outbox);
+        let mut inboxes = self.stages(tick, actions, 3);
         let mut written = Changes::default();
         for territory in &mut self.territories {
             let changes = territory.commit(tick, inboxes.remove(0));
             written.chunks.extend(changes.chunks);
             written.entities.extend(changes.entities);
+            written.born.extend(changes.born);
             written.changed.extend(changes.changed);
         }
         self.store(written);
+    }
+
+    /// Runs the first stages of a tick; returns the letters for the next.
+    fn stages(
+        &mut self,
+        tick: u64,
+        actions: &[(RegionPos, Vec<pb::Action>)],
+        stages: usize,
+    ) -> Vec<Vec<Letter>> {
+        let actions = &self.located(tick - 1, actions);
+        let mut outbox = self.each(|territory| territory.observe(tick, actions));
+        if self.table.is_some() {
+            outbox = self.claim(tick, outbox);
+        }
+        let mut inboxes = self.route(outbox.concat());
+        if stages < 2 {
+            return inboxes;
+        }
+        let refusals = if self.table.is_some() { self.decide(tick, &mut inboxes) } else { Vec::new() };
+        let mut outbox = self.each(|territory| territory.edit(tick, inboxes.remove(0)));
+        outbox.push(refusals);
+        let mut inboxes = self.route(outbox.concat());
+        if stages < 3 {
+            return inboxes;
+        }
+        let outbox = self.each(|territory| territory.shift(tick, inboxes.remove(0)));
+        self.route(outbox.concat())
+    }
+
+    /// Edits become claims; who comes first differs from tick to tick.
+    fn claim(&mut self, tick: u64, mut outboxes: Vec<Vec<Letter>>) -> Vec<Vec<Letter>> {
+        let Cluster { territories, entities, table, epoch, conflicts, .. } = self;
+        self.wishes = outboxes.iter_mut().map(Wishes::of).collect();
+        let count = territories.len();
+        for i in (0..count).map(|i| (i + tick as usize) % count) {
+            let (territory, wishes) = (&territories[i], &mut self.wishes[i]);
+            let strangers = wishes.strangers(territory).into_iter();
+            let strangers: Vec<Entity> =
+                strangers.map(|id| Entity::decode(&entities[&id]).unwrap()).collect();
+            let claims = wishes.claims(territory, &strangers);
+            outboxes[i].extend(Wishes::notices(&claims));
+            for (at, claims) in claims {
+                let of_chunk = table.as_mut().unwrap().entry(at).or_default();
+                if of_chunk.0 != (tick, *epoch) {
+                    *of_chunk = ((tick, *epoch), BTreeMap::new());
+                }
+                for (block, claim) in claims {
+                    let held = of_chunk.1.get(&block);
+                    *conflicts += u64::from(held.is_some());
+                    if held.is_none_or(|held| claim[..40] < held[..40]) {
+                        of_chunk.1.insert(block, claim);
+                    }
+                }
+            }
+        }
+        outboxes
+    }
+
+    /// Claims become edits, and refusals, which are returned.
+    fn decide(&mut self, tick: u64, inboxes: &mut [Vec<Letter>]) -> Vec<Letter> {
+        let mut refusals = Vec::new();
+        let table = self.table.as_ref().unwrap();
+        for ((territory, wishes), inbox) in self.territories.iter().zip(&self.wishes).zip(inboxes) {
+            let mut chunks = Wishes::noticed(inbox);
+            chunks.extend(wishes.chunks());
+            let won = |at: ChunkPos| {
+                let claims =
+                    table.get(&at).filter(|(of, _)| *of == (tick, self.epoch)).map(|(_, claims)| claims);
+                let read = |(block, claim): (&u32, &Vec<u8>)| (*block, read_claim(&claim[40..]).unwrap());
+                (at, claims.map(|claims| claims.iter().map(read).collect::<Won>()).unwrap_or_default())
+            };
+            let decided = wishes.decide(territory, &chunks.into_iter().map(won).collect());
+            inbox.extend(decided.edits);
+            refusals.extend(decided.refusals);
+        }
+        refusals
     }
 
     fn load(&mut self) {
         for territory in &mut self.territories {
             territory.forget(&self.written.changed);
             for at in territory.missing_chunks() {
-                territory.load(Column::decode(&self.chunks[&at]).unwrap());
+                if !self.chunks.contains_key(&at) {
+                    assert!(territory.absent(at), "chunk {at} is lost");
+                    continue;
+                }
+                let stored = self.stored.contains(&at).then(|| Column::decode(&self.chunks[&at]).unwrap());
+                territory.load(stored.unwrap_or_else(|| self.ground[&at].0.clone()));
             }
             for id in territory.missing_entities() {
                 territory.load_entity(Entity::decode(&self.entities[&id]).unwrap());
@@ -86,8 +247,8 @@ impl Cluster {
         }
     }
 
-    fn each(&mut self, stage: impl FnMut(&mut Territory) -> Vec<Letter>) -> Vec<Letter> {
-        self.territories.iter_mut().flat_map(stage).collect()
+    fn each(&mut self, stage: impl FnMut(&mut Territory) -> Vec<Letter>) -> Vec<Vec<Letter>> {
+        self.territories.iter_mut().map(stage).collect()
     }
 
     /// Sorts letters into the inboxes of their territories, last first: the order they come in must not matter.
@@ -104,6 +265,7 @@ impl Cluster {
     fn store(&mut self, mut written: Changes) {
         written.chunks.sort();
         written.entities.sort();
+        written.born.sort();
         written.changed.sort();
         let once = |length: usize, unique: usize| assert_eq!(length, unique, "written twice: {written:?}");
         once(written.chunks.len(), written.chunks.iter().map(|(at, _)| at).collect::<BTreeSet<_>>().len());
@@ -111,6 +273,7 @@ impl Cluster {
             written.entities.len(),
             written.entities.iter().map(|(id, _)| id).collect::<BTreeSet<_>>().len(),
         );
+        self.stored.extend(written.chunks.iter().map(|(at, _)| *at));
         self.chunks.extend(written.chunks.iter().cloned());
         self.entities.extend(written.entities.iter().cloned());
         self.written = written;
@@ -126,6 +289,16 @@ impl Cluster {
         Column::decode(&self.chunks[&at.chunk()]).unwrap().get(at.local().unwrap())
     }
 
+    /// The cell on top of all solid blocks there.
+    #[allow(dead_code)]
+    pub(crate) fn surface(&self, x: i32, y: i32) -> BlockPos {
+        let mut cell = BlockPos::new(x, y, i32::from(fortia_world::HEIGHT));
+        while cell.z > 0 && !self.block(cell.down()).is_solid() {
+            cell = cell.down();
+        }
+        cell
+    }
+
     /// Checks that every unit is listed in the chunk it stands in and nowhere else, and stands where units can.
     pub(crate) fn check(&self) {
         let mut listed = BTreeMap::new();
@@ -135,11 +308,16 @@ impl Cluster {
                 assert_eq!(listed.insert(*id, column.at()), None, "unit {id} is listed twice");
             }
         }
-        assert_eq!(listed.len(), self.entities.len());
-        for id in self.entities.keys() {
+        let there = |id: &&u64| !self.is_gone(**id);
+        assert_eq!(listed.len(), self.entities.keys().filter(there).count());
+        for id in self.entities.keys().filter(there) {
             let unit = self.unit(*id);
             assert_eq!(listed.get(id), Some(&unit.at.chunk()), "unit {id} at {}", unit.at);
             let block = |at: BlockPos| if at.z < 0 { Block::Bedrock } else { self.block(at) };
+            if let Some(of) = unit.kind.block() {
+                assert_eq!(block(unit.at), of, "{unit:?} is no building");
+                continue;
+            }
             assert!(!block(unit.at).is_solid() && !block(unit.at.up()).is_solid(), "{unit:?} is walled in");
             let floor = block(unit.at.down());
             assert!(
@@ -147,6 +325,47 @@ impl Cluster {
                 "{unit:?} hangs in the air over {floor:?}"
             );
         }
+    }
+
+    /// Whether a committed entity is dead for good.
+    pub(crate) fn is_gone(&self, id: u64) -> bool {
+        let it = self.unit(id);
+        it.is_dead() && it.due.is_none()
+    }
+
+    /// Puts an entity into the committed world.
+    #[allow(dead_code)]
+    pub(crate) fn put(&mut self, entity: &Entity) {
+        let at = entity.at.chunk();
+        let mut column = Column::decode(&self.chunks[&at]).unwrap();
+        column.set_entity(entity.id, true);
+        if let (Some(block), Some(local)) = (entity.kind.block(), entity.at.local()) {
+            column.set(local, block);
+        }
+        self.chunks.insert(at, column.encode());
+        self.stored.insert(at);
+        self.entities.insert(entity.id, entity.encode());
+        for territory in &mut self.territories {
+            *territory = Territory::new(territory.regions(), self.radius);
+        }
+    }
+
+    /// Actions with the place where each unit is seen, as the game adds it.
+    fn located(
+        &self,
+        seen: u64,
+        actions: &[(RegionPos, Vec<pb::Action>)],
+    ) -> Vec<(RegionPos, Vec<pb::Action>)> {
+        let mut actions = actions.to_vec();
+        for action in actions.iter_mut().flat_map(|(_, actions)| actions) {
+            if let Some(pb::action::Kind::Command(command)) = &mut action.kind
+                && let (None, Some(unit)) = (&command.at, self.entities.get(&command.unit))
+            {
+                command.at = Some(wire::block_pos(Entity::decode(unit).unwrap().at));
+                command.seen = seen;
+            }
+        }
+        actions
     }
 }
 
@@ -158,8 +377,8 @@ pub(crate) fn spawn(player: &str, at: BlockPos) -> (RegionPos, Vec<pb::Action>) 
     (at.region(), vec![pb::Action { id: 1, player: player.into(), kind }])
 }
 
-/// A command of a player to a unit, sent to a region.
+/// A command of a player to a unit, sent to a region; the cluster adds where the unit is seen.
 pub(crate) fn command(id: u64, player: &str, unit: u64, order: Order) -> pb::Action {
-    let command = pb::Command { unit, order: Some(order.to_proto()) };
+    let command = pb::Command { unit, order: Some(order.to_proto()), ..pb::Command::default() };
     pb::Action { id, player: player.into(), kind: Some(pb::action::Kind::Command(command)) }
 }
