@@ -50,6 +50,8 @@ pub struct Contents(BTreeMap<String, Content>);
 enum Content {
     /// A chunk or entity as of the tick.
     Slot(Vec<u8>),
+    /// Ids of a player's entities, ascending: without a tick, and the ticks that go on after a flip add to them.
+    Ids(Vec<u64>),
     /// Any other value.
     Digest(fortia_rdb::migrate::ValueDigest),
 }
@@ -173,6 +175,10 @@ impl Checker {
             match WorldKey::parse(&text) {
                 Ok(WorldKey::Chunk(at)) => chunks.push((text, at)),
                 Ok(WorldKey::Entity(id)) => entities.push((text, id)),
+                Ok(WorldKey::PlayerEntities(name)) => {
+                    let ids = world.player_entities(&name).await?;
+                    all.insert(text, Content::Ids(ids));
+                }
                 // These come and go with the ticks; the world they act on is what is compared.
                 Ok(WorldKey::Actions { .. } | WorldKey::Lock(_)) => {}
                 _ => others.push((text, key)),
@@ -200,6 +206,18 @@ fn add_slots<B: AsRef<[u8]>>(
     all.extend(present.filter_map(|(name, value)| Some((name, Content::Slot(value?.as_ref().to_vec())))));
 }
 
+impl Content {
+    /// Whether the other is what this must be after a flip: equal, and of ids at least all there were.
+    fn became(&self, now: &Content) -> bool {
+        match (self, now) {
+            (Content::Ids(before), Content::Ids(now)) => {
+                before.iter().all(|id| now.binary_search(id).is_ok())
+            }
+            _ => self == now,
+        }
+    }
+}
+
 impl Contents {
     /// How many keys there are.
     pub fn len(&self) -> usize {
@@ -217,7 +235,7 @@ impl Contents {
         for (key, before) in &self.0 {
             match after.0.get(key) {
                 None => difference.lost.push(key.clone()),
-                Some(now) if now != before => difference.changed.push(key.clone()),
+                Some(now) if !before.became(now) => difference.changed.push(key.clone()),
                 Some(_) => {}
             }
         }

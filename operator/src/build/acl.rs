@@ -19,6 +19,8 @@ const READ: &[&str] = &[
 ];
 /// What the functions do to world keys in the caller's name; see functions.lua.
 const WORLD: &[&str] = &["+fcall", "+hset", "+sadd", "+srem", "+rpush", "+del"];
+/// What tickers do to lock tables beside that: one that nobody removes goes by itself.
+const TICK: &[&str] = &["+fcall", "+hset", "+sadd", "+srem", "+rpush", "+del", "+expire"];
 /// What the migrator does beside that.
 const CARRY: &[&str] = &["+fcall", "+hset", "+sadd", "+srem", "+rpush", "+del", "+set", "+copy", "+unlink"];
 /// Registering, acknowledging.
@@ -42,8 +44,11 @@ const NONE: Rights = Rights { keys: &[], commands: &[] };
 /// The table.
 fn rights(service: Service, group: GroupId) -> Rights {
     match (group, service) {
-        (GroupId::Shard(_), Service::Game | Service::Ticker | Service::Worldgen) => {
+        (GroupId::Shard(_), Service::Game | Service::Worldgen) => {
             Rights { keys: &["~v{v}:*", "~fortia:guard"], commands: WORLD }
+        }
+        (GroupId::Shard(_), Service::Ticker) => {
+            Rights { keys: &["~v{v}:*", "~fortia:guard"], commands: TICK }
         }
         (GroupId::Shard(_), Service::Migrator) => {
             Rights { keys: &["~v{v}:*", "~fortia:guard"], commands: CARRY }
@@ -127,6 +132,14 @@ mod tests {
         let rules = admitted(Service::Ticker, SHARD, &[7, 8]);
         assert!(rules.contains(&"~v7:*".to_owned()) && rules.contains(&"~v8:*".to_owned()));
         assert!(!rules.iter().any(|rule| rule == "~*"));
+    }
+
+    #[test]
+    fn only_tickers_may_let_keys_of_the_world_go_by_themselves() {
+        for service in Service::ALL.into_iter().filter(|s| *s != Service::Operator) {
+            let may = admitted(service, SHARD, &[7]).contains(&"+expire".to_owned());
+            assert_eq!(may, service == Service::Ticker, "{service}");
+        }
     }
 
     #[test]

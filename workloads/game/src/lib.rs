@@ -109,6 +109,7 @@ async fn serve(
     let reader = Reader::new(world.clone(), feed.now(), server.config());
     let ticks = Ticks::new(control, server.topology());
     let following = tokio::spawn(feed.clone().follow(ticks, reader.clone(), server.stopping()));
+    tokio::spawn(feed.clone().forget_holds(server.topology(), server.stopping()));
     feed.begun(&server.stopping()).await;
     let app = Arc::new(App {
         config: server.config(),

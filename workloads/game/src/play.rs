@@ -122,7 +122,13 @@ async fn join(app: &App, name: &str) -> Result<(Joined, Vec<u64>), Problem> {
     let Some(info) = info else {
         return Err(Problem::unavailable("the world is still being made: try again", Duration::from_secs(2)));
     };
-    let start = start::position(info.seed, info.size, name);
+    // It may have to make hundreds of chunks.
+    let owner = name.to_owned();
+    let found = tokio::task::spawn_blocking(move || start::position(info.seed, info.size, &owner)).await;
+    let start = found.map_err(|error| {
+        tracing::error!(player = name, %error, "no start position was found");
+        Problem::internal()
+    })?;
     let units = start::unit_ids(name, start::UNITS);
     let player = Joined { joined_ms: crate::app::unix_ms(), start };
     app.world.create_player(name, &player, &units).await.map_err(refusal::of_world)?;

@@ -17,6 +17,10 @@ pub(crate) fn of_world(error: impl Into<ReadError>) -> Problem {
             tracing::debug!(address, reason, "write refused: the world is paused");
             paused()
         }
+        ReadError::Rdb(RdbError::Full { reason }) => {
+            tracing::debug!(reason, "action refused: its region has too many");
+            Problem::unavailable("the region has too many orders in this tick: try again", SOON)
+        }
         error if error.is_retryable() => {
             tracing::warn!(%error, "world does not answer");
             Problem::unavailable("part of the world's database does not answer now: try again", SOON)
@@ -58,4 +62,21 @@ pub(crate) fn paused() -> Problem {
     let detail =
         "the world's mode is paused while its data is moved: it can be seen, orders are taken again soon";
     Problem::unavailable(detail, SOON).of_kind("/problems/paused", "The world is paused")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse;
+    use http::StatusCode;
+    use http::header::RETRY_AFTER;
+
+    use super::*;
+
+    #[test]
+    fn who_meets_a_full_list_of_orders_is_told_to_try_again_in_a_second() {
+        let response =
+            of_world(RdbError::Full { reason: "v1:actions:1:0:0 has 4096 actions".into() }).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+    }
 }

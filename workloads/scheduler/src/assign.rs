@@ -2,25 +2,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fortia_vec::RegionPos;
+use fortia_vec::{REGION, RegionPos};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// Cost of a region nothing is known of, and the part of every cost that does not depend on what happens in it, in µs.
-const BASE: u64 = 100;
+/// The part of every region's cost that does not depend on what is in it, in µs. A chunk made before the first tick adds
+/// one: of regions nothing else is known of yet, those with more chunks will cost more.
+const BASE: u64 = 36;
 
 /// Measured cost of regions, in µs a tick, smoothed over the last ticks. Regions that nobody speaks of cost nothing,
 /// here too: what they cost once fades when it is looked at.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Costs {
+    /// Chunks this far from the origin were made before the first tick.
+    radius: u32,
     tick: u64,
     /// What a region cost, and after which tick.
     of: BTreeMap<RegionPos, (u64, u64)>,
 }
 
 impl Costs {
+    /// Nothing is measured yet in a world with this first radius, in chunks.
+    pub fn new(radius: u32) -> Costs {
+        Costs { radius, tick: 0, of: BTreeMap::new() }
+    }
+
     /// What a region is reckoned to cost, in µs a tick; never 0.
     pub fn of(&self, region: RegionPos) -> u64 {
-        self.of.get(&region).map_or(0, |(micros, at)| faded(*micros, self.tick - at)) + BASE
+        self.of.get(&region).map_or(0, |(micros, at)| faded(*micros, self.tick - at))
+            + BASE
+            + chunks_along(region.x, self.radius) * chunks_along(region.y, self.radius)
     }
 
     /// Takes in what regions cost in one tick, in µs; those left out cost nothing.
@@ -33,6 +43,13 @@ impl Costs {
             *known = ((faded(known.0, idle) * 7 + micros) / 8, self.tick);
         }
     }
+}
+
+/// How many chunks of a region are within the radius along one axis, 8 at most.
+fn chunks_along(region: i32, radius: u32) -> u64 {
+    let (low, radius) = (i64::from(region) * i64::from(REGION), i64::from(radius));
+    let high = low + i64::from(REGION) - 1;
+    u64::try_from(high.min(radius) - low.max(-radius) + 1).unwrap_or(0)
 }
 
 /// What is left of a cost after so many ticks without any: an eighth goes with each.
@@ -63,10 +80,11 @@ impl Assignment {
 
 /// Assigns every region to a ticker.
 ///
-/// The wish is rendezvous hashing. No ticker's load exceeds 5/4 of the mean or the mean and one region, whichever
-/// is more; who exceeds it gives regions away until it has 17/16 at most, and so much everybody gets who gets some, as
-/// far as regions allow: a tick waits for the slowest. A region stays where it was in `previous` unless its owner is gone or has too much, or a newcomer
-/// wins it; so when a ticker goes only its regions move. No ticker is idle while another has two regions.
+/// The wish is rendezvous hashing over squares of regions. No ticker's load exceeds 5/4 of the mean or the mean and one
+/// region, whichever is more; who exceeds it gives regions away until it has 17/16 at most, and so much everybody gets
+/// who gets some, as far as regions allow: a tick waits for the slowest. A region stays where it was in `previous` unless
+/// its owner is gone or has too much, or a newcomer wins it; so when a ticker goes only its regions move. No ticker is
+/// idle while another has two regions.
 pub fn assign(
     regions: &[RegionPos],
     tickers: &BTreeSet<String>,
@@ -99,11 +117,15 @@ pub fn assign(
     shares.into_assignment()
 }
 
-/// How much a ticker is wanted for a region.
+/// Side of the squares of regions that have the same wish, in regions.
+const SQUARE: i32 = 4;
+
+/// How much a ticker is wanted for a region. Neighbours have the same wish: a ticker reads anew what others change beside
+/// its regions, so regions of one ticker should lie together.
 fn score(ticker: &str, region: RegionPos) -> (u64, &str) {
     let mut text = [0; 8];
-    text[..4].copy_from_slice(&region.x.to_le_bytes());
-    text[4..].copy_from_slice(&region.y.to_le_bytes());
+    text[..4].copy_from_slice(&region.x.div_euclid(SQUARE).to_le_bytes());
+    text[4..].copy_from_slice(&region.y.div_euclid(SQUARE).to_le_bytes());
     (xxh3_64_with_seed(&text, xxh3_64(ticker.as_bytes())), ticker)
 }
 
@@ -214,8 +236,8 @@ mod tests {
     prop_compose! {
         fn a_world()(radius in 0u32..60, tickers in 1usize..9, seed: u64) -> (Vec<RegionPos>, BTreeSet<String>, Costs) {
             let regions = fortia_vec::regions_of(radius);
-            let mut costs = Costs::default();
-            let cost = |region: &RegionPos| score("cost", *region).0.wrapping_mul(seed | 1) % 20_000;
+            let mut costs = Costs::new(radius);
+            let cost = |region: &RegionPos| score(&region.to_string(), *region).0.wrapping_mul(seed | 1) % 20_000;
             costs.measured(1, regions.iter().map(|region| (*region, cost(region))));
             (regions, names(tickers), costs)
         }
@@ -263,15 +285,15 @@ mod tests {
 
     #[test]
     fn nothing_moves_when_nobody_came_or_went() {
-        let (regions, tickers, costs) = (fortia_vec::regions_of(20), names(3), Costs::default());
+        let (regions, tickers, costs) = (fortia_vec::regions_of(20), names(3), Costs::new(20));
         let before = assign(&regions, &tickers, &costs, &Assignment::default());
         assert_eq!(assign(&regions, &tickers, &costs, &before), before);
     }
 
     #[test]
     fn what_a_region_cost_once_fades_though_nobody_speaks_of_it() {
-        let (busy, idle) = (RegionPos::new(0, 0), RegionPos::new(1, 0));
-        let mut costs = Costs::default();
+        let (busy, idle) = (RegionPos::new(1, 0), RegionPos::new(2, 0));
+        let mut costs = Costs::new(0);
         costs.measured(1, [(busy, 8000), (idle, 8000)]);
         (2..10).for_each(|tick| costs.measured(tick, [(busy, 8000)]));
         assert_eq!(costs.of(busy), 8000 + BASE);
@@ -284,9 +306,11 @@ mod tests {
     #[test]
     #[ignore = "a bench"]
     fn bench_assign() {
+        // Figures stand at the beginning of a line; the test's name was printed before.
+        println!();
         let regions = fortia_vec::regions_of(160);
-        let mut costs = Costs::default();
-        let cost = |region: &RegionPos| score("cost", *region).0 % 2_000;
+        let mut costs = Costs::new(32);
+        let cost = |region: &RegionPos| score(&region.to_string(), *region).0 % 2_000;
         costs.measured(1, regions.iter().map(|region| (*region, cost(region))));
         for tickers in [2, 8, 64] {
             let tickers = names(tickers);
@@ -307,7 +331,7 @@ mod tests {
     #[test]
     fn without_tickers_nobody_owns_anything() {
         let regions = fortia_vec::regions_of(8);
-        let none = assign(&regions, &BTreeSet::new(), &Costs::default(), &Assignment::default());
+        let none = assign(&regions, &BTreeSet::new(), &Costs::new(8), &Assignment::default());
         assert_eq!(none.owner(regions[0]), None);
     }
 }

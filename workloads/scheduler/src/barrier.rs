@@ -60,14 +60,20 @@ pub struct Barrier {
 }
 
 impl Barrier {
-    /// A leader under `lease_epoch` begins after tick `committed`.
-    pub fn new(lease_epoch: u64, topology_epoch: u64, committed: u64, regions: Vec<RegionPos>) -> Barrier {
+    /// A leader under `lease_epoch` begins after tick `committed`, knowing these costs.
+    pub fn new(
+        lease_epoch: u64,
+        topology_epoch: u64,
+        committed: u64,
+        regions: Vec<RegionPos>,
+        costs: Costs,
+    ) -> Barrier {
         Barrier {
             epoch: lease_epoch << 20,
             topology_epoch,
             committed,
             regions,
-            costs: Costs::default(),
+            costs,
             spent: BTreeMap::new(),
             assignment: Assignment::default(),
             tickers: BTreeMap::new(),

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn barrier() -> Barrier {
-    Barrier::new(3, 7, 41, fortia_vec::regions_of(16))
+    Barrier::new(3, 7, 41, fortia_vec::regions_of(16), Costs::new(16))
 }
 
 fn join(barrier: &mut Barrier, conn: Conn) {

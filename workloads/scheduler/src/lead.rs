@@ -14,10 +14,12 @@ use fortia_proto::world::v1::ChunkPos;
 use fortia_rdb::RdbError;
 use fortia_rdb::control::ControlDb;
 use fortia_rdb::world::World;
+use fortia_vec::regions_of;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::assign::Costs;
 use crate::barrier::Barrier;
 use crate::exchange::{Command, Conn, Event, Place, Why};
 use crate::hold::{self, Guards};
@@ -149,7 +151,13 @@ impl<'a> Leader<'a> {
         Leader {
             tools,
             lease,
-            barrier: Barrier::new(lease, topology.epoch, committed, fortia_vec::regions_of(info.limit)),
+            barrier: Barrier::new(
+                lease,
+                topology.epoch,
+                committed,
+                regions_of(info.limit),
+                Costs::new(info.size),
+            ),
             tickers: HashMap::new(),
             topology,
             held,

@@ -13,8 +13,8 @@ use fortia_proto::world::v1::Action;
 use fortia_rdb::RdbError;
 use fortia_rdb::world::{Changes, Info, Safe, World};
 use fortia_vec::{ChunkPos, RegionPos};
-use fortia_world::chunk::{Column, ColumnError};
-use fortia_world::entity::{Entity, EntityError};
+use fortia_world::chunk::ColumnError;
+use fortia_world::entity::EntityError;
 use fortia_world::generate::Generator;
 use fortia_world::step::Territory;
 use fortia_world::wire::{chunk_pos, to_chunk_pos, to_region_pos};
@@ -25,11 +25,10 @@ use tokio::time::timeout;
 
 use crate::Load;
 use crate::cost;
+use crate::fill::fill;
 use crate::lock::{Claimed, Locks};
 use crate::metrics::Metrics;
 
-/// Chunks or entities read in one go.
-const BATCH: usize = 128;
 /// How long a ticker waits for the topology a frame runs under.
 const TOPOLOGY: Duration = Duration::from_secs(2);
 
@@ -212,7 +211,7 @@ impl Runner {
             }
             _ => self.begin(frame).await?,
         };
-        self.load(&mut epoch.territory, tick.saturating_sub(1)).await?;
+        fill(&self.world, &self.metrics, &mut epoch.territory, tick.saturating_sub(1)).await?;
         let actions = self.actions(frame, &epoch.regions, work).await?;
         let load = self.load.clone();
         let (mut epoch, mut outbox) = spawn_blocking(move || {
@@ -279,33 +278,6 @@ impl Runner {
             claimed: None,
             unlocked: Vec::new(),
         })
-    }
-
-    /// Loads what the territory lacks, as of `tick`.
-    async fn load(&self, territory: &mut Territory, tick: u64) -> Result<(), FrameError> {
-        for batch in territory.missing_chunks().chunks(BATCH) {
-            let found = self.world.chunks(tick, batch).await?;
-            self.metrics.loaded.inc_by(batch.len() as u64);
-            for (at, bytes) in batch.iter().zip(found) {
-                let Some(bytes) = bytes else {
-                    // Beyond the first radius chunks are made when somebody comes near.
-                    if territory.absent(*at) {
-                        continue;
-                    }
-                    return Err(FrameError::NoChunk(*at, tick));
-                };
-                territory.load(Column::decode(&bytes).map_err(|error| FrameError::Chunk(*at, error))?);
-            }
-        }
-        for batch in territory.missing_entities().chunks(BATCH) {
-            let found = self.world.entities(tick, batch).await?;
-            for (id, bytes) in batch.iter().zip(found) {
-                let bytes = bytes.ok_or(FrameError::NoEntity(*id, tick))?;
-                territory
-                    .load_entity(Entity::decode(&bytes).map_err(|error| FrameError::Entity(*id, error))?);
-            }
-        }
-        Ok(())
     }
 
     async fn actions(

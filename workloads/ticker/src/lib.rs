@@ -2,6 +2,7 @@
 //! orders. It keeps nothing that is not in the shards.
 
 mod cost;
+mod fill;
 mod frame;
 mod link;
 mod lock;

@@ -76,11 +76,14 @@ impl Metrics {
 
     /// Counts outcomes of edits.
     pub(crate) fn edited(&self, outbox: &[Letter], refusals: &[Letter]) {
-        for outcome in outbox.iter().chain(refusals).filter_map(|letter| match &letter.kind {
-            Some(letter::Kind::Outcome(outcome)) => Some(if outcome.done { "done" } else { "refused" }),
+        let outcomes = outbox.iter().chain(refusals).filter_map(|letter| match &letter.kind {
+            Some(letter::Kind::Outcome(outcome)) => Some(outcome.done),
             _ => None,
-        }) {
-            self.edits.get_or_create(&OfOutcome { outcome }).inc();
+        });
+        let (done, refused) =
+            outcomes.fold((0, 0), |(yes, no), done| (yes + u64::from(done), no + u64::from(!done)));
+        for (outcome, count) in [("done", done), ("refused", refused)] {
+            self.edits.get_or_create(&OfOutcome { outcome }).inc_by(count);
         }
     }
 

@@ -3,6 +3,8 @@
 -- Every function checks first and writes afterwards, so a refusal changes nothing. The first word of an error
 -- is its kind. Works on Valkey 8 and Redis 7.0; commands run with the caller's rights (see functions.rs).
 
+local ACTIONS = 4096 -- actions in one list: a tick has to take them all
+local LOCKED = 600 -- seconds after which a lock table that nobody removed goes by itself; a tick takes far less
 local SLICE = 1000 -- arguments given to one command; Lua's stack holds about 8000
 
 local function refuse(kind, detail)
@@ -63,9 +65,9 @@ local function fortia_guard(keys, args)
   return redis.status_reply('OK')
 end
 
--- Type a key must have (or be absent) and arguments an operation takes: exact count, or {multiple of, at least 1}.
+-- Type a key must have (or be absent; read_slots sees to SLOT) and arguments an operation takes: exact count, or {multiple of, at least 1}.
 local OPS = {
-  SLOT = { type = 'hash', argc = 2 }, HSET = { type = 'hash', pairs = true }, SADD = { type = 'set', many = true },
+  SLOT = { argc = 2 }, HSET = { type = 'hash', pairs = true }, SADD = { type = 'set', many = true },
   SREM = { type = 'set', many = true }, ACT = { type = 'list', argc = 2 }, DEL = { argc = 0 },
   PUTHASH = { migrates = true, pairs = true }, PUTSET = { migrates = true, many = true },
   PUTLIST = { migrates = true, many = true }, PUTSTRING = { migrates = true, argc = 1 },
@@ -88,8 +90,24 @@ local function parse_ops(keys, args)
   return ops
 end
 
+-- Whether the list of this operation takes one more action; `lengths` counts those of the call itself.
+local function check_room(key, lengths)
+  local length = lengths[key] or redis.call('LLEN', key)
+  if length >= ACTIONS then return refuse('FULL', string.format('%s has %.0f actions', key, length)) end
+  lengths[key] = length + 1
+  return nil
+end
+
+-- Reads the ticks of both slots into the operation, for write_slot; by that the type is checked as well.
+local function read_slots(op)
+  op.ticks = redis.pcall('HMGET', op.key, 't0', 't1')
+  local err = op.ticks.err
+  if not err then return nil end
+  return string.find(err, 'WRONGTYPE', 1, true) and refuse('WRONGTYPE', op.key .. ' is no hash') or op.ticks
+end
+
 -- Whether the guard lets this operation in. Returns nil, or the refusal.
-local function check_op(op, guard, version, args)
+local function check_op(op, guard, version, prefix, lengths, args)
   local migrating = version == guard.target and version ~= guard.version
   if op.kind.migrates and not migrating then return refuse('VERSION', op.name .. ' is for the target version') end
   if not op.kind.migrates and not migrating and guard.state == 'frozen' then
@@ -98,7 +116,6 @@ local function check_op(op, guard, version, args)
   if migrating and not op.kind.migrates and op.name ~= 'DEL' then
     return refuse('FROZEN', op.name .. ' on the target version')
   end
-  local prefix = string.format('v%.0f:', version)
   if string.sub(op.key, 1, #prefix) ~= prefix then return refuse('ERR', op.key .. ' is not a key of ' .. prefix) end
   if op.kind.type then
     local found = redis.call('TYPE', op.key)['ok']
@@ -107,13 +124,14 @@ local function check_op(op, guard, version, args)
   if op.name == 'SLOT' or op.name == 'ACT' then
     local tick = number(args[op.first])
     if not tick then return refuse('ERR', op.name .. ' needs a tick') end
-    if op.name == 'ACT' and tick <= guard.closed then return refuse('CLOSED', string.format('%.0f', guard.closed)) end
+    if op.name == 'SLOT' then return read_slots(op) end
+    if tick <= guard.closed then return refuse('CLOSED', string.format('%.0f', guard.closed)) end
+    return check_room(op.key, lengths)
   end
   return nil
 end
 
-local function write_slot(key, tick, value)
-  local t = redis.call('HMGET', key, 't0', 't1')
+local function write_slot(key, t, tick, value)
   local t0, t1, new = number(t[1]), number(t[2]), number(tick)
   local slot = '0'
   if t1 == new or (t0 and t0 ~= new and (not t1 or t1 < t0)) then slot = '1' end
@@ -143,7 +161,11 @@ local function append(command)
 end
 
 local APPLY = {
-  SLOT = function(op, args) write_slot(op.key, args[op.first], args[op.last]) end,
+  SLOT = function(op, args, written)
+    -- What was read at the check is old when the call itself has written the key since.
+    local ticks = written[op.key] and redis.call('HMGET', op.key, 't0', 't1') or op.ticks
+    write_slot(op.key, ticks, args[op.first], args[op.last])
+  end,
   HSET = append('HSET'), SADD = append('SADD'), SREM = append('SREM'),
   ACT = function(op, args)
     redis.call('RPUSH', op.key, args[op.last])
@@ -177,15 +199,17 @@ local function fortia_write(keys, args)
   if #ops > 0 and version ~= guard.version and (version ~= guard.target or version == 0) then
     return refuse('VERSION', string.format('%.0f is writable', guard.version))
   end
+  local prefix, lengths, written = string.format('v%.0f:', version), {}, {}
   for _, op in ipairs(ops) do
-    refusal = check_op(op, guard, version, args)
+    refusal = check_op(op, guard, version, prefix, lengths, args)
     if refusal then return refusal end
   end
   raise(keys[1], guard, args[3])
-  local dirty = guard.state == 'copying' and version == guard.version and string.format('v%.0f:', version)
+  local dirty = guard.state == 'copying' and version == guard.version
   for _, op in ipairs(ops) do
-    APPLY[op.name](op, args)
-    if dirty then redis.call('SADD', dirty .. 'dirty', string.sub(op.key, #dirty + 1)) end
+    APPLY[op.name](op, args, written)
+    written[op.key] = true
+    if dirty then redis.call('SADD', prefix .. 'dirty', string.sub(op.key, #prefix + 1)) end
   end
   return #ops
 end
@@ -238,6 +262,7 @@ local function claim(key, args, first, last)
     redis.call('DEL', key)
     redis.call('HSET', key, 'tick', args[5], 'epoch', args[3])
     in_slices('HSET', key, args, first, last)
+    redis.call('EXPIRE', key, LOCKED)
     return 0
   end
   for at = first, last, SLICE do

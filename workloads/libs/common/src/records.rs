@@ -23,7 +23,7 @@ pub const COMMITTED: &str = "fortia:committed";
 pub const TICKS: &str = "fortia:ticks";
 /// String: [`Held`] as JSON.
 pub const HELD: &str = "fortia:held";
-/// Hash on every shard: the guard; see ARCHITECTURE.md, "Who may write".
+/// Hash on every shard: the guard; see ARCHITECTURE.md, "The data plane".
 pub const GUARD: &str = "fortia:guard";
 
 /// Key of an instance's [`Instance`] record; expires unless renewed.

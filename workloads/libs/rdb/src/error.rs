@@ -43,6 +43,12 @@ pub enum RdbError {
         /// Last tick that takes no more actions.
         closed: u64,
     },
+    /// The list of actions of that tick and region takes no more.
+    #[error("too many actions in one tick: {reason}")]
+    Full {
+        /// Which list, and how many it has.
+        reason: String,
+    },
     /// A compare-and-swap lost: somebody else was first.
     #[error("somebody else was first: {reason}")]
     Conflict {
@@ -140,6 +146,7 @@ impl RdbError {
             RdbError::Stale { .. }
             | RdbError::WrongVersion { .. }
             | RdbError::Frozen { .. }
+            | RdbError::Full { .. }
             | RdbError::TooNew { .. }
             | RdbError::NotReplicated { .. }
             | RdbError::NotOnDisk { .. }
@@ -181,6 +188,7 @@ impl RdbError {
                 Ok(closed) => RdbError::Closed { closed },
                 Err(_) => RdbError::Refused { address, reason: format!("{code} {reason}") },
             },
+            "FULL" => RdbError::Full { reason },
             "CONFLICT" => RdbError::Conflict { reason },
             "NOTLEADER" => RdbError::NotLeader { reason },
             "WRONGTYPE" => RdbError::Corrupt { key: reason.clone(), reason: "it has another type".into() },

@@ -171,6 +171,33 @@ async fn a_call_with_one_refused_operation_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_key_written_twice_in_one_call_keeps_both_ticks() {
+    let plane = DataPlane::start(1).await;
+    let shard = &plane.shards[0];
+    let twice = ["FCALL", "fortia_write", "3", GUARD, "v1:e:1", "v1:e:1", CLUSTER, "1", "1", "1"];
+    let slots = ["SLOT", "2", "1", "a", "SLOT", "2", "2", "b"];
+    assert_eq!(shard.run::<u64>(&[&twice[..], &slots].concat()).await, 2);
+    let kept: Vec<String> = shard.run(&["HMGET", "v1:e:1", "t0", "d0", "t1", "d1"]).await;
+    assert_eq!(kept, ["1", "a", "2", "b"]);
+}
+
+#[tokio::test]
+async fn actions_of_one_call_count_for_the_room_in_their_list() {
+    let plane = DataPlane::start(1).await;
+    let shard = &plane.shards[0];
+    let list = "v1:actions:1:0:0";
+    let push: Vec<&str> = ["RPUSH", list].into_iter().chain(std::iter::repeat_n("a", 4095)).collect();
+    shard.run::<()>(&push).await;
+    let twice = ["FCALL", "fortia_write", "3", GUARD, list, list, CLUSTER, "1", "0", "1"];
+    let acts = ["ACT", "2", "1", "a", "ACT", "2", "1", "b"];
+    let mut call = redis::cmd(twice[0]);
+    call.arg(&twice[1..]).arg(&acts);
+    let refused: redis::RedisResult<u64> = call.query_async(&mut shard.connect().await).await;
+    assert!(refused.is_err_and(|error| error.code() == Some("FULL")));
+    assert_eq!(shard.run::<u64>(&["LLEN", list]).await, 4095);
+}
+
+#[tokio::test]
 async fn while_a_version_is_copied_every_written_key_is_noted() {
     let plane = DataPlane::start(1).await;
     plane.shards[0].run::<()>(&["HSET", GUARD, "state", "copying", "target", "2"]).await;
@@ -185,7 +212,7 @@ async fn a_service_with_its_own_user_needs_no_more_than_its_keys_and_commands() 
     let mut plane = DataPlane::start(1).await;
     let shard = &mut plane.shards[0];
     let rules = "ACL SETUSER ticker on >secret resetkeys ~v1:* ~fortia:guard -@all \
-                 +fcall +hget +hmget +hset +type +del +rpush +lrange +sadd +srem +smembers +hgetall";
+                 +fcall +hget +hmget +hset +type +del +expire +rpush +llen +lrange +sadd +srem +smembers +hgetall";
     shard.run::<()>(&rules.split_whitespace().collect::<Vec<_>>()).await;
     shard.run::<()>(&["ACL", "SETUSER", "default", "resetpass", ">other"]).await;
     let mut boot = plane.boot(Service::Ticker);

@@ -127,6 +127,38 @@ async fn a_ticker_takes_the_actions_of_its_regions_alone_from_all_shards() {
     assert_eq!(taken, wanted);
 }
 
+#[tokio::test]
+async fn a_full_list_of_actions_refuses_and_the_ticks_after_it_take_them() {
+    let plane = DataPlane::start(1).await;
+    let (world, _topology) = world(&plane).await;
+    let region = RegionPos { x: 0, y: 0 };
+    let list = |tick: u64| format!("v1:actions:{tick}:0:0");
+    for tick in 1..=3 {
+        let key = list(tick);
+        let push: Vec<&str> = ["RPUSH", &key].into_iter().chain(std::iter::repeat_n("a", 4095)).collect();
+        plane.shards[0].run::<()>(&push).await;
+        assert_eq!(world.push_action(tick, region, text("last")).await, Ok(tick));
+    }
+    let refused = world.push_action(1, region, text("more")).await;
+    assert!(matches!(&refused, Err(error @ RdbError::Full { .. }) if error.is_retryable()), "{refused:?}");
+    assert_eq!(plane.shards[0].run::<u64>(&["LLEN", &list(3)]).await, 4096);
+    let taken = world.take_actions(1, 1, &[region]).await.expect("takes");
+    assert_eq!((taken.len(), taken[0].1.len()), (1, 4096));
+    assert_eq!(world.push_action(1, region, text("later")).await, Ok(4));
+}
+
+#[tokio::test]
+async fn a_lock_table_that_nobody_removes_goes_by_itself() {
+    let plane = DataPlane::start(1).await;
+    let (world, _topology) = world(&plane).await;
+    // A table made anew in place of an old one is no different.
+    for tick in [1, 2] {
+        world.lock(1, tick, &[(AT[0], vec![(5, claim(1, "edit"))])]).await.expect("locks");
+        let left: i64 = plane.shards[0].run(&["TTL", "v1:lock:3:-3"]).await;
+        assert!((1..=600).contains(&left), "{left}");
+    }
+}
+
 fn claim(rank: u64, edit: &str) -> Bytes {
     text(format!("{rank:040}{edit}"))
 }

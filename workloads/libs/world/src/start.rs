@@ -11,11 +11,14 @@ use crate::generate::{Generator, landing};
 /// Units a player starts with.
 pub const UNITS: usize = crate::rules::FIRST_HANDYMEN;
 
-/// Places tried at random before the whole world is searched.
+/// Places tried at random before the middle of the world is searched.
 const TRIES: u64 = 256;
 
+/// How far from the middle, in chunks, that search goes: each chunk of it has to be made.
+const SEARCHED: u32 = 16;
+
 /// Where a player starts in a world of this radius (in chunks): on grass under open sky, spread evenly by name. In a
-/// world with next to no grass it is any dry land, and in one without that the top of the column in the middle.
+/// world with next to no grass it is any dry land near the middle, and without that the top of the column in the middle.
 pub fn position(seed: u64, radius: u32, player: &str) -> BlockPos {
     let generator = Generator::new(seed);
     let name = xxh3_64_with_seed(player.as_bytes(), seed);
@@ -32,7 +35,7 @@ pub fn position(seed: u64, radius: u32, player: &str) -> BlockPos {
             return start;
         }
     }
-    let mut land = ChunkPos::within(radius).filter_map(|at| {
+    let mut land = ChunkPos::within(radius.min(SEARCHED)).filter_map(|at| {
         let column = generator.column(at);
         places(at).find_map(|at| Some(spot(&column, at)?.0))
     });

@@ -75,7 +75,7 @@ pub struct Territory {
     /// Units that got another order after they asked.
     redirected: BTreeSet<u64>,
     /// Where blocks changed in this tick.
-    edited: BTreeSet<BlockPos>,
+    edited: Vec<BlockPos>,
     dirty_entities: BTreeSet<u64>,
     /// Who died for good in this tick.
     buried: Vec<Entity>,
@@ -120,7 +120,7 @@ impl Territory {
             woken: BTreeMap::new(),
             pending: BTreeMap::new(),
             redirected: BTreeSet::new(),
-            edited: BTreeSet::new(),
+            edited: Vec::new(),
             dirty_entities: BTreeSet::new(),
             buried: Vec::new(),
             born: BTreeSet::new(),
@@ -252,6 +252,7 @@ impl Territory {
         self.dirty_entities.insert(id);
         self.remember(unit);
     }
+
     /// Changes an entity, wherever in the territory it is.
     fn change(&mut self, id: u64, change: impl FnOnce(&mut Entity)) {
         if let Some(mut entity) = self.entities.remove(&id) {

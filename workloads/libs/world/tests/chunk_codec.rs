@@ -124,6 +124,8 @@ fn told(name: &str, unit: &str, mut values: Vec<f64>) {
 #[test]
 #[ignore = "bench"]
 fn bench_chunk_codec() {
+    // Figures stand at the beginning of a line; the test's name was printed before.
+    println!();
     let columns = chunks();
     let mut peer = Peer::new();
     let ours: Vec<Vec<u8>> = columns.iter().map(Column::encode).collect();

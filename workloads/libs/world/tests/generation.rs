@@ -41,6 +41,8 @@ fn every_seed_gives_the_blocks_that_are_committed() {
 #[test]
 #[ignore = "bench"]
 fn bench_worldgen() {
+    // Figures stand at the beginning of a line; the test's name was printed before.
+    println!();
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let regions: Vec<Vec<ChunkPos>> =
         (-3..3).flat_map(|x| (-2..2).map(move |y| RegionPos::new(x, y).chunks().collect())).collect();

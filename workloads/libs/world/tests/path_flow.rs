@@ -58,6 +58,8 @@ fn crowd(ground: &Ground, run: usize) -> (BlockPos, Vec<BlockPos>) {
 #[test]
 #[ignore = "a bench"]
 fn bench_path_flow() {
+    // Figures stand at the beginning of a line; the test's name was printed before.
+    println!();
     let (mut ratios, mut flows, mut fields, mut singles) = (vec![], vec![], vec![], vec![]);
     for run in 0..RUNS {
         // Another world in each run, none chosen for the outcome.

@@ -147,6 +147,8 @@ struct Round {
 #[test]
 #[ignore = "a bench"]
 fn bench_barrier() {
+    // Figures stand at the beginning of a line; the test's name was printed before.
+    println!();
     let (servers, tickers) = (runtime("scheduler"), runtime("ticker"));
     tickers.block_on(async {
         let scheduler = Scheduler::start(&servers).await;

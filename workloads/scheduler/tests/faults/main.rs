@@ -117,6 +117,8 @@ async fn a_scheduler_that_is_told_to_end_hands_over_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a bench"]
 async fn bench_tick_faults() {
+    // Figures stand at the beginning of a line; the test's name was printed before.
+    println!();
     let wanted = from_env("FORTIA_BENCH_FAULTS", 1000) as usize;
     let until = Instant::now() + Duration::from_secs(from_env("FORTIA_BENCH_S", 1500));
     let mut progress = Progress::load();
@@ -148,6 +150,8 @@ async fn bench_tick_faults() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a bench"]
 async fn bench_takeover() {
+    // Figures stand at the beginning of a line; the test's name was printed before.
+    println!();
     let kills = from_env("FORTIA_BENCH_KILLS", 12);
     let mut scene = Scene::start(8, 1000).await;
     let mut took = Vec::new();

@@ -107,6 +107,8 @@ async fn rates(cluster: &Cluster, edits: u64) -> Vec<f64> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a bench"]
 async fn bench_edit_strategies() {
+    // Figures stand at the beginning of a line; the test's name was printed before.
+    println!();
     let mut all = Vec::new();
     for (shape, tickers) in points() {
         all.push(measure(shape, tickers).await);
@@ -143,6 +145,8 @@ async fn bench_edit_strategies() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a bench"]
 async fn bench_tick_jitter() {
+    // Figures stand at the beginning of a line; the test's name was printed before.
+    println!();
     let shape = square(8, 4, 0.0);
     let ticks = if quick() { 1_000 } else { 10_000 };
     let cluster = Cluster::start(shape, TICKERS, EditStrategy::Queue).await;
@@ -168,6 +172,8 @@ async fn bench_tick_jitter() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a bench"]
 async fn bench_idle_chunks() {
+    // Figures stand at the beginning of a line; the test's name was printed before.
+    println!();
     let small = square(15, 4, 0.0);
     let large = Shape { radius: if quick() { 64 } else { 159 }, ..small };
     let mut means = Vec::new();
@@ -192,6 +198,8 @@ async fn bench_idle_chunks() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a bench"]
 async fn bench_tick_durability() {
+    // Figures stand at the beginning of a line; the test's name was printed before.
+    println!();
     let shape = square(8, 4, 0.0);
     for policy in ["everysec", "always"] {
         let mut cluster = Cluster::start(shape, TICKERS, EditStrategy::Queue).await;

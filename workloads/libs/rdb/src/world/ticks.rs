@@ -17,6 +17,8 @@ use crate::write::Op;
 
 /// Ticks an action tries before it is given up; each refusal names the last closed tick, so one or two do.
 const TICKS_TRIED: u32 = 16;
+/// Full lists an action meets before it is given up: whoever floods a region fills few ticks ahead.
+const FULL_TRIED: u32 = 2;
 /// Characters a claim's rank has: digits of fixed width, so that their order as text is their order as numbers.
 pub const RANK: usize = 40;
 
@@ -163,12 +165,12 @@ impl World {
         self.write(&self.now(), tick_epoch, safe.into(), operations).await
     }
 
-    /// Puts an action into `first_tick` or, where that was already read, into the next tick that was not; returns
+    /// Puts an action into `first_tick` or, where that was already read or is full, into a tick soon after; returns
     /// the tick it will run in. Waits a moment for a newer topology when its own is refused as old.
     ///
     /// # Errors
-    /// `Frozen` while a re-sharding holds the world; otherwise when a guard refuses or the shard does not answer
-    /// (then the action may or may not run).
+    /// `Frozen` while a re-sharding holds the world; `Full` when the region has too many actions in these ticks;
+    /// otherwise when a guard refuses or the shard does not answer (then the action may or may not run).
     pub async fn push_action(
         &self,
         first_tick: u64,
@@ -176,7 +178,7 @@ impl World {
         action: Bytes,
     ) -> Result<u64, RdbError> {
         let mut tick = first_tick;
-        let mut closed = 0;
+        let (mut closed, mut full) = (0, 0);
         let deadline = Instant::now() + NEWER_TOPOLOGY;
         loop {
             let topology = self.now();
@@ -192,6 +194,10 @@ impl World {
                 RdbError::Closed { closed: last } if closed < TICKS_TRIED => {
                     closed += 1;
                     tick = (*last).max(tick) + 1;
+                }
+                RdbError::Full { .. } if full < FULL_TRIED => {
+                    full += 1;
+                    tick += 1;
                 }
                 RdbError::Stale { .. } | RdbError::WrongVersion { .. } => {
                     self.newer_topology(&topology, deadline).await.ok_or(refused)?;

@@ -38,7 +38,10 @@ impl Territory {
     /// Stage edit of a tick: takes the letters of stage observe and returns those for stage move.
     pub fn edit(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Vec<pb::Letter> {
         let mail = self.sort(inbox);
-        let mut outbox: Vec<pb::Letter> = mail.edits.iter().map(|edit| self.apply(tick, edit)).collect();
+        let mut outbox = Vec::with_capacity(mail.edits.len());
+        for edits in mail.edits.chunk_by(|a, b| a.at.chunk() == b.at.chunk()) {
+            self.apply(tick, edits[0].at.chunk(), edits, &mut outbox);
+        }
         outbox.extend(mail.pays.iter().filter_map(|(to, pay)| self.pay(*to, pay)));
         outbox.extend(mail.unloads.iter().filter_map(|(to, unload)| self.unload(*to, unload)));
         outbox.extend(mail.strikes.iter().filter_map(|(to, strike)| self.strike(tick, *to, strike)));
@@ -81,32 +84,39 @@ impl Territory {
         mail
     }
 
-    /// Changes the block if it still is what the unit saw; tells the unit what became of it.
-    fn apply(&mut self, tick: u64, edit: &Edit) -> pb::Letter {
-        let refused = if self.block(edit.at) != Some(edit.expect) {
-            Some(TOO_LATE)
-        } else if edit.put.is_solid() && self.is_occupied(edit.at) {
-            Some(OCCUPIED)
-        } else {
-            None
-        };
-        if refused.is_none()
-            && let (Some(local), Some(column)) = (edit.at.local(), self.column_mut(edit.at.chunk()))
+    /// Tries the edits of one chunk in their order: each changes its block if that still is what the unit saw. Tells the
+    /// units what became of them.
+    fn apply(&mut self, tick: u64, at: ChunkPos, edits: &[Edit], outbox: &mut Vec<pb::Letter>) {
+        let occupied = self.occupied(at);
+        // Copies share their blocks until one is changed; what changes nothing must not be written.
+        let mut column = self.columns.get(&at).cloned();
+        let mut done: Vec<&Edit> = Vec::new();
+        for edit in edits {
+            let refused = match edit.at.local().filter(|local| local.z < crate::HEIGHT).zip(column.as_mut()) {
+                Some((local, column)) if column.get(local) == edit.expect => {
+                    let blocked = edit.put.is_solid() && occupied.binary_search(&edit.at).is_ok();
+                    if !blocked {
+                        column.set(local, edit.put);
+                        done.push(edit);
+                    }
+                    blocked.then_some(OCCUPIED)
+                }
+                _ => Some(TOO_LATE),
+            };
+            outbox.push(edit.answer(refused));
+        }
+        if let Some(column) = column.filter(|_| !done.is_empty())
+            && let Some(known) = self.column_mut(at)
         {
-            column.set(local, edit.put);
-            self.edited.insert(edit.at);
+            *known = column;
+        }
+        self.edited.extend(done.iter().map(|edit| edit.at));
+        for edit in done {
+            // Buildings occupy nothing, so that no edit of this tick is about one that begins in it.
             if let (Some(kind), Some(site)) = (Kind::of_block(edit.put), &edit.site) {
                 self.begin(tick, kind, edit.at, site);
             }
         }
-        let outcome = pb::Outcome {
-            unit: edit.order.2,
-            done: refused.is_none(),
-            taken: if refused.is_none() { edit.expect.kind() } else { 0 },
-            reason: refused.unwrap_or_default().to_owned(),
-            ..pb::Outcome::default()
-        };
-        letter(edit.from.region(), pb::letter::Kind::Outcome(outcome))
     }
 
     /// A building begins to rise where its block was put.
@@ -116,6 +126,15 @@ impl Territory {
         let ticks = kind.block().and_then(rules::building).map_or(0, |product| product.ticks);
         building.due = Some(Due { event: Event::Raised, tick: tick + ticks.max(1) });
         self.bear(building);
+    }
+
+    /// The blocks of a chunk in which units have their feet or heads, ascending.
+    fn occupied(&self, at: ChunkPos) -> Vec<BlockPos> {
+        let ids = self.columns.get(&at).into_iter().flat_map(|column| column.entities());
+        let units = ids.filter_map(|id| self.entities.get(id)).filter(|unit| unit.kind.is_unit());
+        let mut blocks: Vec<BlockPos> = units.flat_map(|unit| [unit.at, unit.at.up()]).collect();
+        blocks.sort_unstable();
+        blocks
     }
 
     /// Whether a unit has its feet or head in the block. All units of a column are in the column's region.
@@ -145,6 +164,18 @@ pub(super) fn occupies(unit: &Entity, at: BlockPos) -> bool {
 }
 
 impl Edit {
+    /// What the unit is told.
+    fn answer(&self, refused: Option<&str>) -> pb::Letter {
+        let outcome = pb::Outcome {
+            unit: self.order.2,
+            done: refused.is_none(),
+            taken: if refused.is_none() { self.expect.kind() } else { 0 },
+            reason: refused.unwrap_or_default().to_owned(),
+            ..pb::Outcome::default()
+        };
+        letter(self.from.region(), pb::letter::Kind::Outcome(outcome))
+    }
+
     fn read(edit: pb::Edit) -> Option<Edit> {
         Some(Edit {
             order: (edit.priority, edit.id, edit.unit),

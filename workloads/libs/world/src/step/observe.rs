@@ -138,7 +138,7 @@ impl Territory {
         self.change(id, |barracks| {
             if let Some(left) = barracks.goods.minus(product.cost) {
                 barracks.goods = left;
-                barracks.due = Some(Due { event: Event::Trained, tick: tick + product.ticks });
+                barracks.due = Some(Due { event: Event::Trained, tick: tick + product.ticks.max(1) });
             }
         });
     }

@@ -19,7 +19,9 @@ impl Territory {
             (Some(to), Some(pb::letter::Kind::Outcome(outcome))) => Some((wire::to_region_pos(&to), outcome)),
             _ => None,
         };
-        let mut outcomes: Vec<(RegionPos, pb::Outcome)> = inbox.into_iter().filter_map(outcome).collect();
+        let outcomes = inbox.into_iter().filter_map(outcome);
+        let mut outcomes: Vec<(RegionPos, pb::Outcome)> =
+            outcomes.filter(|(_, outcome)| self.pending.contains_key(&outcome.unit)).collect();
         // Of several buildings that take what a unit carries, always the same one does.
         outcomes.sort_by_key(|(_, outcome)| (outcome.unit, outcome.at.as_ref().map(wire::to_block_pos)));
         let letters = outcomes.iter().filter_map(|(to, outcome)| self.learn(tick, *to, outcome));

@@ -30,14 +30,27 @@ impl Territory {
             }
         }
         ended.into_iter().for_each(|(id, reason)| self.finish(tick, id, reason));
-        for at in std::mem::take(&mut self.edited) {
-            self.ways.stale(at.chunk());
-            let units = self.columns.get(&at.chunk()).into_iter().flat_map(|column| column.entities());
-            let above = |id: &&u64| self.entities.get(*id).is_some_and(|u| (u.at.x, u.at.y) == (at.x, at.y));
-            moved.extend(units.filter(above));
-        }
+        moved.extend(self.shaken());
         moved.into_iter().for_each(|id| self.settle(id));
         outbox
+    }
+
+    /// Those above or below a block that changed.
+    fn shaken(&mut self) -> Vec<u64> {
+        let mut edited = std::mem::take(&mut self.edited);
+        edited.sort_unstable_by_key(|at| at.chunk());
+        let mut shaken = Vec::new();
+        for edited in edited.chunk_by(|a, b| a.chunk() == b.chunk()) {
+            let at = edited[0].chunk();
+            self.ways.stale(at);
+            let Some(column) = self.columns.get(&at).filter(|column| !column.entities().is_empty()) else {
+                continue;
+            };
+            let lines: BTreeSet<(i32, i32)> = edited.iter().map(|at| (at.x, at.y)).collect();
+            let there = |id: &&u64| self.entities.get(*id).is_some_and(|u| lines.contains(&(u.at.x, u.at.y)));
+            shaken.extend(column.entities().iter().filter(there));
+        }
+        shaken
     }
 
     /// Who walks, by the world of the tick before, and whose order is over.

@@ -33,7 +33,7 @@ impl Territory {
         camp.goods = rules::FIRST_STOCK;
         if let (Some(local), Some(column)) = (here.local(), self.column_mut(here.chunk())) {
             column.set(local, Block::Camp);
-            self.edited.insert(here);
+            self.edited.push(here);
         }
         self.bear(camp);
         let mut cells = cells.into_iter().filter(|cell| *cell != here);

@@ -56,7 +56,7 @@ impl Territory {
             && let (Some(local), Some(column)) = (dead.at.local(), self.column_mut(dead.at.chunk()))
         {
             column.set(local, Block::Air);
-            self.edited.insert(dead.at);
+            self.edited.push(dead.at);
         }
         self.buried.push(dead);
     }

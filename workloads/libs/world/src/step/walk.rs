@@ -95,7 +95,8 @@ fn search(
     crowds: &BTreeSet<Goal>,
 ) -> BTreeMap<u64, Walk> {
     let mut walks = BTreeMap::new();
-    let mut paid = BTreeSet::new();
+    // Each is made, and paid for, once a tick, however few an area remembers.
+    let mut fields = BTreeMap::new();
     let owners = searchers.values().map(|(unit, _)| (unit.owner.as_str(), unit.id));
     let mut turns = Turns::new(owners, CELLS, tick);
     while let Some(turn) = turns.next_turn() {
@@ -104,12 +105,12 @@ fn search(
             let mut steps = if crowds.contains(goal) {
                 let limit = steps_kept(unit, *goal);
                 let mut along = |cut_off: bool| {
-                    // What is remembered must not be cheaper: who searches in a tick may not depend on it.
-                    if paid.insert((*goal, cut_off)) {
+                    let field = fields.entry((*goal, cut_off)).or_insert_with(|| {
+                        // What is remembered must not be cheaper: who searches in a tick may not depend on it.
                         cost += area.size(land);
-                    }
-                    let field = area.field(*goal, cut_off, tick, land);
-                    area.follow(&field, unit.at).map(|steps| steps.take(limit).collect::<Vec<_>>())
+                        area.field(*goal, cut_off, tick, land)
+                    });
+                    area.follow(field, unit.at).map(|steps| steps.take(limit).collect::<Vec<_>>())
                 };
                 along(false).or_else(|| along(true)).unwrap_or_default()
             } else {

@@ -1,0 +1,53 @@
+//! Fills a territory with what it lacks, from the shards. Knows reads and decoding, not when they are needed.
+
+use fortia_rdb::world::World;
+use fortia_vec::ChunkPos;
+use fortia_world::chunk::Column;
+use fortia_world::entity::Entity;
+use fortia_world::step::Territory;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::frame::FrameError;
+use crate::metrics::Metrics;
+
+/// Chunks or entities read in one go.
+const BATCH: usize = 128;
+/// Batches of chunks read at once: while one is decoded, others are on their way.
+const BATCHES: usize = 4;
+
+/// Loads what the territory lacks, as of `tick`.
+pub(crate) async fn fill(
+    world: &World,
+    metrics: &Metrics,
+    territory: &mut Territory,
+    tick: u64,
+) -> Result<(), FrameError> {
+    let missing = territory.missing_chunks();
+    let batches: Vec<Vec<ChunkPos>> = missing.chunks(BATCH).map(<[ChunkPos]>::to_vec).collect();
+    let read = |batch: Vec<ChunkPos>| {
+        let world = world.clone();
+        async move { world.chunks(tick, &batch).await.map(|found| (batch, found)) }
+    };
+    let mut reads = stream::iter(batches).map(read).buffered(BATCHES);
+    while let Some((batch, found)) = reads.try_next().await? {
+        metrics.loaded.inc_by(batch.len() as u64);
+        for (at, bytes) in batch.iter().zip(found) {
+            let Some(bytes) = bytes else {
+                // Beyond the first radius chunks are made when somebody comes near.
+                if territory.absent(*at) {
+                    continue;
+                }
+                return Err(FrameError::NoChunk(*at, tick));
+            };
+            territory.load(Column::decode(&bytes).map_err(|error| FrameError::Chunk(*at, error))?);
+        }
+    }
+    for batch in territory.missing_entities().chunks(BATCH) {
+        let found = world.entities(tick, batch).await?;
+        for (id, bytes) in batch.iter().zip(found) {
+            let bytes = bytes.ok_or(FrameError::NoEntity(*id, tick))?;
+            territory.load_entity(Entity::decode(&bytes).map_err(|error| FrameError::Entity(*id, error))?);
+        }
+    }
+    Ok(())
+}
