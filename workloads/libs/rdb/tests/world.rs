@@ -20,6 +20,16 @@ fn text(text: impl Into<String>) -> Bytes {
     Bytes::from(text.into())
 }
 
+/// A replica of the only shard, and the topology that lists it.
+async fn with_replica(plane: &DataPlane) -> (TestServer, watch::Sender<Topology>, watch::Receiver<Topology>) {
+    let replica = TestServer::start().await;
+    replica.follow(&plane.shards[0]).await;
+    let mut topology = plane.topology().await;
+    topology.groups[0].replicas = vec![replica.address()];
+    let (sender, topology) = watch::channel(topology);
+    (replica, sender, topology)
+}
+
 fn chunk(value: &str) -> Changes {
     Changes { chunks: vec![(ChunkPos { x: 3, y: -3 }, text(value))], ..Changes::default() }
 }
@@ -256,11 +266,7 @@ async fn a_commit_counts_only_when_enough_replicas_have_it() {
 #[tokio::test]
 async fn the_world_stays_visible_through_a_replica_while_its_primary_is_dead() {
     let mut plane = DataPlane::start(1).await;
-    let replica = TestServer::start().await;
-    replica.follow(&plane.shards[0]).await;
-    let mut topology = plane.topology().await;
-    topology.groups[0].replicas = vec![replica.address()];
-    let (_sender, topology) = watch::channel(topology);
+    let (_replica, _sender, topology) = with_replica(&plane).await;
     let world = World::connect(&plane.boot(Service::Game), topology);
     world.commit_tick(1, 1, &chunk("1"), 1).await.expect("commits");
     plane.shards[0].kill();
@@ -272,11 +278,7 @@ async fn the_world_stays_visible_through_a_replica_while_its_primary_is_dead() {
 #[tokio::test]
 async fn who_reads_primaries_alone_gets_an_error_and_no_old_value_while_the_primary_is_dead() {
     let mut plane = DataPlane::start(1).await;
-    let replica = TestServer::start().await;
-    replica.follow(&plane.shards[0]).await;
-    let mut topology = plane.topology().await;
-    topology.groups[0].replicas = vec![replica.address()];
-    let (_sender, topology) = watch::channel(topology);
+    let (replica, _sender, topology) = with_replica(&plane).await;
     let game = World::connect(&plane.boot(Service::Game), topology);
     let ticker = game.clone().primary_only();
     game.commit_tick(1, 1, &chunk("1"), 1).await.expect("commits");

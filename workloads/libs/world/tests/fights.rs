@@ -34,34 +34,16 @@ fn put(cluster: &mut Cluster, kind: Kind, id: u64, owner: &str, at: BlockPos) {
     cluster.put(&Entity::new(kind, id, owner, at, camp));
 }
 
-fn order(cluster: &mut Cluster, unit: u64, order: Order) {
-    let it = cluster.unit(unit);
-    cluster.tick(&[(it.at.region(), vec![command(7, &it.owner, unit, order)])]);
-    cluster.check();
-}
-
 /// Orders an attack on where the target is seen.
 fn attack(cluster: &mut Cluster, unit: u64, target: u64) {
     let (at, seen) = (cluster.unit(target).at, cluster.tick);
-    order(cluster, unit, Order::Attack { target, at, seen });
-}
-
-fn until(cluster: &mut Cluster, wanted: impl Fn(&Cluster) -> bool) {
-    for _ in 0..300 {
-        if wanted(cluster) {
-            return;
-        }
-        cluster.tick(&[]);
-        cluster.check();
-    }
-    panic!("it never comes to that");
+    cluster.order(unit, Order::Attack { target, at, seen });
 }
 
 /// Lets Ann's fighter attack until it is over.
 fn fight(cluster: &mut Cluster, target: u64) -> Entity {
     attack(cluster, FIGHTER, target);
-    until(cluster, |c| c.unit(FIGHTER).order == Order::Hold);
-    cluster.unit(FIGHTER)
+    cluster.finish(FIGHTER)
 }
 
 #[test]
@@ -71,7 +53,7 @@ fn a_fighter_walks_up_and_strikes_until_the_target_is_dead() {
     attack(&mut cluster, FIGHTER, victim);
     let mut health = vec![cluster.unit(victim).health];
     let mut struck = Vec::new();
-    until(&mut cluster, |c| c.unit(victim).health < health[0]);
+    cluster.until(|c| c.unit(victim).health < health[0]);
     while !cluster.unit(victim).is_dead() {
         if health.last() != Some(&cluster.unit(victim).health) {
             health.push(cluster.unit(victim).health);
@@ -110,7 +92,7 @@ fn a_dead_handyman_lies_where_it_fell_and_comes_back_at_its_camp_with_empty_hand
     let back = cluster.unit(victim);
     assert_eq!((back.health, back.due), (rules::of(Kind::Handyman).health, None));
     assert!(back.at.chebyshev(back.camp) <= 3, "{back:?}");
-    order(&mut cluster, victim, Order::Mine { at: back.at.down() });
+    cluster.order(victim, Order::Mine { at: back.at.down() });
     assert_eq!(cluster.unit(victim).outcome, "done", "it takes orders again");
 }
 
@@ -119,7 +101,7 @@ fn a_dead_handyman_takes_no_orders_and_says_until_when() {
     let (mut cluster, [victim, _]) = world();
     fight(&mut cluster, victim);
     let dead = cluster.unit(victim);
-    order(&mut cluster, victim, Order::Move { to: dead.camp });
+    cluster.order(victim, Order::Move { to: dead.camp });
     let now = cluster.unit(victim);
     assert_eq!((now.order, now.at, now.due), (Order::Hold, dead.at, dead.due));
     assert_eq!(now.outcome, format!("this handyman is dead until tick {}", dead.due.expect("a tick").tick));
@@ -138,7 +120,7 @@ fn a_handyman_comes_back_at_the_house_where_it_unloaded_last_or_else_at_the_camp
         unit.home = house;
         cluster.put(&unit);
         fight(&mut cluster, victim);
-        until(&mut cluster, |c| !c.unit(victim).is_dead());
+        cluster.until(|c| !c.unit(victim).is_dead());
         let back = cluster.unit(victim);
         let home = if stands { house } else { camp };
         assert_eq!(back.home, home);
@@ -153,7 +135,7 @@ fn a_dead_fighter_is_gone_for_good_and_its_owner_is_told_by_whom() {
     let there = cluster.surface(at.x + 2, at.y);
     put(&mut cluster, Kind::Fighter, 2, "eve", there);
     attack(&mut cluster, 2, FIGHTER);
-    until(&mut cluster, |c| c.unit(FIGHTER).is_dead());
+    cluster.until(|c| c.unit(FIGHTER).is_dead());
     assert!(cluster.is_gone(FIGHTER));
     assert_eq!(cluster.unit(FIGHTER).outcome, "killed by eve");
     for _ in 0..50 {
@@ -192,8 +174,8 @@ fn a_destroyed_building_leaves_no_block_and_whoever_stood_on_it_falls() {
     let barracks = cluster.surface(at.x + 3, at.y);
     put(&mut cluster, Kind::Barracks, 77, "eve", barracks);
     let mut unit = cluster.unit(above);
-    order(&mut cluster, above, Order::Move { to: barracks.up() });
-    until(&mut cluster, |c| c.unit(above).order == Order::Hold);
+    cluster.order(above, Order::Move { to: barracks.up() });
+    cluster.until(|c| c.unit(above).order == Order::Hold);
     unit.at = cluster.unit(above).at;
     assert_eq!(unit.at, barracks.up());
     assert_eq!(fight(&mut cluster, 77).outcome, "done");
@@ -211,7 +193,7 @@ fn barracks_destroyed_while_they_train_yield_nobody() {
     let mut weak = cluster.unit(77);
     weak.health = 1;
     cluster.put(&weak);
-    order(&mut cluster, 77, Order::Train { kind: Kind::Fighter });
+    cluster.order(77, Order::Train { kind: Kind::Fighter });
     cluster.tick(&[]);
     assert_eq!(cluster.unit(77).doing().0, "training");
     fight(&mut cluster, 77);
@@ -234,8 +216,8 @@ fn a_target_that_runs_away_is_followed_across_the_border_of_regions() {
     assert_ne!(began, cluster.unit(victim).at.region());
     attack(&mut cluster, FIGHTER, victim);
     let away = cluster.surface(30, 30);
-    order(&mut cluster, victim, Order::Move { to: away });
-    until(&mut cluster, |c| c.unit(victim).is_dead());
+    cluster.order(victim, Order::Move { to: away });
+    cluster.until(|c| c.unit(victim).is_dead());
     assert_eq!(
         (cluster.unit(FIGHTER).at.region(), cluster.unit(victim).at.region()).0,
         cluster.unit(victim).at.region()
@@ -248,7 +230,7 @@ fn a_target_that_runs_away_is_followed_across_the_border_of_regions() {
 fn an_attack_told_through_another_region_is_not_given_up_beside_the_target() {
     let (mut cluster, [victim, _]) = world();
     fight(&mut cluster, victim);
-    until(&mut cluster, |c| c.unit(FIGHTER).due.is_none());
+    cluster.until(|c| c.unit(FIGHTER).due.is_none());
     let at = cluster.unit(FIGHTER).at;
     let there = cluster.surface(at.x + 1, at.y);
     put(&mut cluster, Kind::Fighter, 2, "eve", there);
@@ -264,7 +246,7 @@ fn who_rests_after_a_blow_does_not_strike_sooner_for_being_told_again() {
     let (mut cluster, [victim, _]) = world();
     attack(&mut cluster, FIGHTER, victim);
     let full = rules::of(Kind::Handyman).health;
-    until(&mut cluster, |c| c.unit(victim).health < full);
+    cluster.until(|c| c.unit(victim).health < full);
     let (tick, health) = (cluster.tick, cluster.unit(victim).health);
     let blow = rules::of(Kind::Fighter).blow.expect("fighters attack");
     while cluster.tick + 1 < tick + blow.rest {
@@ -288,13 +270,13 @@ fn attacks_that_make_no_sense_end_with_a_reason() {
     assert_eq!(fight(&mut cluster, start::camp_id("eve")).outcome, "a camp cannot be attacked");
 
     let seen = cluster.tick;
-    order(&mut cluster, FIGHTER, Order::Attack { target: 12345, at, seen });
+    cluster.order(FIGHTER, Order::Attack { target: 12345, at, seen });
     assert_eq!(cluster.unit(FIGHTER).outcome, "the target is gone");
 
     fight(&mut cluster, victim);
     let lying = cluster.unit(victim);
     assert!(lying.is_dead());
-    until(&mut cluster, |c| c.unit(FIGHTER).due.is_none());
+    cluster.until(|c| c.unit(FIGHTER).due.is_none());
     assert_eq!(fight(&mut cluster, victim).outcome, "it is dead already");
 }
 
@@ -308,6 +290,6 @@ fn a_target_in_a_region_nobody_would_think_of_is_gone() {
     let corners = [(-40, -40), (40, -40), (-40, 40), (40, 40)].map(|(x, y)| cluster.surface(x, y));
     let far = corners.into_iter().find(|at| !near.contains(&at.region())).expect("a region far away");
     let seen = cluster.tick;
-    order(&mut cluster, FIGHTER, Order::Attack { target: victim, at: far, seen });
+    cluster.order(FIGHTER, Order::Attack { target: victim, at: far, seen });
     assert_eq!(cluster.unit(FIGHTER).outcome, "the target is gone");
 }

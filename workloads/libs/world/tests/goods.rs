@@ -21,28 +21,6 @@ fn world() -> (Cluster, [u64; 2]) {
     (cluster, [units[0], units[1]])
 }
 
-fn order(cluster: &mut Cluster, unit: u64, order: Order) {
-    let it = cluster.unit(unit);
-    cluster.tick(&[(it.at.region(), vec![command(7, &it.owner, unit, order)])]);
-    cluster.check();
-}
-
-fn finish(cluster: &mut Cluster, unit: u64) -> Entity {
-    until(cluster, |c| c.unit(unit).order == Order::Hold);
-    cluster.unit(unit)
-}
-
-fn until(cluster: &mut Cluster, wanted: impl Fn(&Cluster) -> bool) {
-    for _ in 0..300 {
-        if wanted(cluster) {
-            return;
-        }
-        cluster.tick(&[]);
-        cluster.check();
-    }
-    panic!("it never comes to that");
-}
-
 fn camp(cluster: &Cluster) -> Entity {
     cluster.unit(start::camp_id("ann"))
 }
@@ -51,12 +29,6 @@ fn set_stock(cluster: &mut Cluster, goods: Goods) {
     let mut camp = camp(cluster);
     camp.goods = goods;
     cluster.put(&camp);
-}
-
-fn hand(cluster: &mut Cluster, unit: u64, goods: Goods) {
-    let mut unit = cluster.unit(unit);
-    unit.goods = goods;
-    cluster.put(&unit);
 }
 
 /// A cell on the ground under open sky, so far from the camp and from all units.
@@ -79,11 +51,11 @@ fn site(cluster: &Cluster, far: std::ops::Range<u32>) -> BlockPos {
 
 /// Lets a handyman build, and returns the building once it stands.
 fn build(cluster: &mut Cluster, unit: u64, at: BlockPos, block: Block) -> u64 {
-    order(cluster, unit, Order::Build { at, block });
-    assert_eq!(finish(cluster, unit).outcome, "done");
+    cluster.order(unit, Order::Build { at, block });
+    assert_eq!(cluster.finish(unit).outcome, "done");
     let there = |id: &&u64| cluster.unit(**id).at == at && !cluster.unit(**id).kind.is_unit();
     let id = *cluster.entities.keys().find(there).expect("a building");
-    until(cluster, |c| c.unit(id).due.is_none());
+    cluster.until(|c| c.unit(id).due.is_none());
     id
 }
 
@@ -96,14 +68,14 @@ fn wealth(cluster: &Cluster) -> Goods {
 fn who_stops_beside_the_camp_unloads_into_the_stock() {
     let (mut cluster, [unit, _]) = world();
     let far = site(&cluster, 6..20);
-    order(&mut cluster, unit, Order::Move { to: far });
-    finish(&mut cluster, unit);
-    hand(&mut cluster, unit, Goods::new(3, 4));
+    cluster.order(unit, Order::Move { to: far });
+    cluster.finish(unit);
+    cluster.hand(unit, Goods::new(3, 4));
     let camp_at = camp(&cluster).at;
     let all = wealth(&cluster);
     let beside = site(&cluster, 1..3);
-    order(&mut cluster, unit, Order::Move { to: beside });
-    assert_eq!(finish(&mut cluster, unit).outcome, "done");
+    cluster.order(unit, Order::Move { to: beside });
+    assert_eq!(cluster.finish(unit).outcome, "done");
     assert_eq!(cluster.unit(unit).due.map(|due| due.event), Some(Event::Unloads));
     cluster.tick(&[]);
     assert_eq!((cluster.unit(unit).goods, cluster.unit(unit).home), (Goods::NONE, camp_at));
@@ -119,9 +91,9 @@ fn who_stops_beside_a_strangers_camp_keeps_its_goods() {
     let at = site(&cluster, 10..20);
     cluster.tick(&[spawn("eve", at)]);
     let eves = cluster.unit(start::camp_id("eve")).at;
-    hand(&mut cluster, unit, Goods::new(3, 4));
-    order(&mut cluster, unit, Order::Move { to: eves.up() });
-    finish(&mut cluster, unit);
+    cluster.hand(unit, Goods::new(3, 4));
+    cluster.order(unit, Order::Move { to: eves.up() });
+    cluster.finish(unit);
     for _ in 0..3 {
         cluster.tick(&[]);
     }
@@ -134,10 +106,10 @@ fn who_stops_beside_a_strangers_camp_keeps_its_goods() {
 #[test]
 fn a_building_is_paid_from_the_hands_and_the_rest_from_the_stock() {
     let (mut cluster, [unit, _]) = world();
-    hand(&mut cluster, unit, Goods::new(4, 4));
+    cluster.hand(unit, Goods::new(4, 4));
     let at = site(&cluster, 8..20);
-    order(&mut cluster, unit, Order::Build { at, block: Block::House });
-    assert_eq!(finish(&mut cluster, unit).outcome, "done");
+    cluster.order(unit, Order::Build { at, block: Block::House });
+    assert_eq!(cluster.finish(unit).outcome, "done");
     let cost = rules::building(Block::House).expect("houses are built").cost;
     assert_eq!(cluster.unit(unit).goods, Goods::new(0, 4 - cost.stone));
     assert_eq!(camp(&cluster).goods, Goods::new(20 - (cost.wood - 4), 20));
@@ -149,8 +121,8 @@ fn what_neither_hands_nor_stock_can_pay_is_not_built() {
     let (mut cluster, [unit, _]) = world();
     set_stock(&mut cluster, Goods::new(5, 1));
     let at = site(&cluster, 3..8);
-    order(&mut cluster, unit, Order::Build { at, block: Block::House });
-    assert_eq!(finish(&mut cluster, unit).outcome, "too little wood or stone");
+    cluster.order(unit, Order::Build { at, block: Block::House });
+    assert_eq!(cluster.finish(unit).outcome, "too little wood or stone");
     assert_eq!((cluster.block(at), camp(&cluster).goods), (Block::Air, Goods::new(5, 1)));
 }
 
@@ -168,7 +140,7 @@ fn of_two_who_ask_the_stock_for_its_last_piece_one_gets_it() {
     let places = from.map(beside);
     let build = |i: usize| command(1, "ann", units[i], Order::Build { at: places[i], block: Block::Planks });
     cluster.tick(&[(from[0].region(), vec![build(0)]), (from[1].region(), vec![build(1)])]);
-    let mut outcomes = units.map(|id| finish(&mut cluster, id).outcome);
+    let mut outcomes = units.map(|id| cluster.finish(id).outcome);
     outcomes.sort();
     assert_eq!(outcomes, ["done", "too little wood or stone"]);
     assert_eq!(wealth(&cluster), Goods::NONE);
@@ -178,19 +150,19 @@ fn of_two_who_ask_the_stock_for_its_last_piece_one_gets_it() {
 fn a_house_rises_and_then_is_a_place_to_unload_and_to_come_back_to() {
     let (mut cluster, [unit, _]) = world();
     let at = site(&cluster, 8..20);
-    order(&mut cluster, unit, Order::Build { at, block: Block::House });
-    assert_eq!(finish(&mut cluster, unit).outcome, "done");
+    cluster.order(unit, Order::Build { at, block: Block::House });
+    assert_eq!(cluster.finish(unit).outcome, "done");
     let house = *cluster.entities.keys().find(|id| cluster.unit(**id).kind == Kind::House).expect("a house");
     let born = (cluster.unit(house).owner, house);
     assert_eq!((born.0.as_str(), cluster.unit(house).doing().0), ("ann", "rising"));
-    hand(&mut cluster, unit, Goods::new(2, 0));
+    cluster.hand(unit, Goods::new(2, 0));
     let here = cluster.unit(unit).at;
-    order(&mut cluster, unit, Order::Move { to: here });
+    cluster.order(unit, Order::Move { to: here });
     cluster.tick(&[]);
     assert_eq!(cluster.unit(unit).goods, Goods::new(2, 0), "it does not stand yet");
-    until(&mut cluster, |c| c.unit(house).due.is_none());
+    cluster.until(|c| c.unit(house).due.is_none());
     assert_eq!(cluster.unit(house).health, rules::of(Kind::House).health);
-    order(&mut cluster, unit, Order::Move { to: here });
+    cluster.order(unit, Order::Move { to: here });
     cluster.tick(&[]);
     assert_eq!((cluster.unit(unit).goods, cluster.unit(unit).home), (Goods::NONE, at));
 }
@@ -201,7 +173,7 @@ fn barracks_train_a_fighter_for_their_owner() {
     let at = site(&cluster, 4..12);
     let barracks = build(&mut cluster, unit, at, Block::Barracks);
     let before = camp(&cluster).goods;
-    order(&mut cluster, barracks, Order::Train { kind: Kind::Fighter });
+    cluster.order(barracks, Order::Train { kind: Kind::Fighter });
     let product = rules::recruit(Kind::Fighter).expect("fighters are trained");
     assert_eq!(camp(&cluster).goods, before.minus(product.cost).expect("enough"));
     cluster.tick(&[]);
@@ -219,7 +191,7 @@ fn barracks_train_a_fighter_for_their_owner() {
     assert!(fighter.at.chebyshev(at) <= 3 && fighter.camp == camp(&cluster).at);
     assert_eq!((cluster.unit(barracks).outcome.as_str(), cluster.unit(barracks).due), ("done", None));
     let to = fighter.at.offset(3, 0, 0);
-    order(&mut cluster, fighter.id, Order::Move { to });
+    cluster.order(fighter.id, Order::Move { to });
     assert_ne!(cluster.unit(fighter.id).at, fighter.at, "it takes orders");
 }
 
@@ -227,18 +199,18 @@ fn barracks_train_a_fighter_for_their_owner() {
 fn barracks_that_train_or_rise_take_no_orders_and_say_until_when() {
     let (mut cluster, [unit, _]) = world();
     let at = site(&cluster, 4..12);
-    order(&mut cluster, unit, Order::Build { at, block: Block::Barracks });
-    finish(&mut cluster, unit);
+    cluster.order(unit, Order::Build { at, block: Block::Barracks });
+    cluster.finish(unit);
     let barracks =
         *cluster.entities.keys().find(|id| cluster.unit(**id).kind == Kind::Barracks).expect("barracks");
     let train = Order::Train { kind: Kind::Fighter };
-    order(&mut cluster, barracks, train);
+    cluster.order(barracks, train);
     let due = cluster.unit(barracks).due.expect("they rise");
     assert_eq!(cluster.unit(barracks).outcome, format!("this barracks is rising until tick {}", due.tick));
-    until(&mut cluster, |c| c.unit(barracks).due.is_none());
-    order(&mut cluster, barracks, train);
+    cluster.until(|c| c.unit(barracks).due.is_none());
+    cluster.order(barracks, train);
     cluster.tick(&[]);
-    order(&mut cluster, barracks, Order::Hold);
+    cluster.order(barracks, Order::Hold);
     let due = cluster.unit(barracks).due.expect("they train");
     assert_eq!(cluster.unit(barracks).outcome, format!("this barracks is training until tick {}", due.tick));
     assert_eq!(cluster.unit(barracks).order, train);
@@ -250,8 +222,8 @@ fn nobody_is_trained_from_an_empty_stock() {
     let at = site(&cluster, 4..12);
     let barracks = build(&mut cluster, unit, at, Block::Barracks);
     set_stock(&mut cluster, Goods::new(1, 9));
-    order(&mut cluster, barracks, Order::Train { kind: Kind::Fighter });
-    assert_eq!(finish(&mut cluster, barracks).outcome, "too little wood or stone");
+    cluster.order(barracks, Order::Train { kind: Kind::Fighter });
+    assert_eq!(cluster.finish(barracks).outcome, "too little wood or stone");
     assert_eq!(camp(&cluster).goods, Goods::new(1, 9));
 }
 
@@ -260,10 +232,10 @@ fn orders_for_which_a_kind_is_not_made_are_refused_with_what_it_takes() {
     let (mut cluster, [unit, _]) = world();
     let camp = camp(&cluster).id;
     let at = cluster.unit(unit).at;
-    order(&mut cluster, unit, Order::Train { kind: Kind::Fighter });
+    cluster.order(unit, Order::Train { kind: Kind::Fighter });
     let outcome = cluster.unit(unit).outcome;
     assert_eq!(outcome, "a handyman cannot train: it takes hold, move, chop, mine, build");
-    order(&mut cluster, camp, Order::Move { to: at });
+    cluster.order(camp, Order::Move { to: at });
     assert_eq!(cluster.unit(camp).outcome, "a camp cannot move: it takes hold");
 }
 
@@ -271,7 +243,7 @@ fn orders_for_which_a_kind_is_not_made_are_refused_with_what_it_takes() {
 fn a_building_cannot_be_mined() {
     let (mut cluster, [unit, _]) = world();
     let at = camp(&cluster).at;
-    order(&mut cluster, unit, Order::Mine { at });
-    assert_eq!(finish(&mut cluster, unit).outcome, "a building cannot be mined");
+    cluster.order(unit, Order::Mine { at });
+    assert_eq!(cluster.finish(unit).outcome, "a building cannot be mined");
     assert_eq!(cluster.block(at), Block::Camp);
 }

@@ -22,35 +22,9 @@ fn world() -> (Cluster, [u64; 2]) {
     (cluster, [units[0], units[1]])
 }
 
-/// Sends one order to where the unit is.
-fn order(cluster: &mut Cluster, unit: u64, order: Order) {
-    let region = cluster.unit(unit).at.region();
-    cluster.tick(&[(region, vec![command(7, "ann", unit, order)])]);
-}
-
-/// Puts goods into a unit's hands.
-fn hand(cluster: &mut Cluster, unit: u64, goods: Goods) {
-    let mut unit = cluster.unit(unit);
-    unit.goods = goods;
-    cluster.put(&unit);
-}
-
 /// A player's stock.
 fn stock(cluster: &Cluster, player: &str) -> Goods {
     cluster.unit(start::camp_id(player)).goods
-}
-
-/// Ticks until the unit's order is over.
-fn finish(cluster: &mut Cluster, unit: u64) -> Entity {
-    for _ in 0..400 {
-        let now = cluster.unit(unit);
-        if now.order == Order::Hold {
-            cluster.check();
-            return now;
-        }
-        cluster.tick(&[]);
-    }
-    panic!("the order never ends: {:?}", cluster.unit(unit));
 }
 
 /// The place nearest to the unit that has what is looked for.
@@ -96,8 +70,8 @@ fn a_repeated_spawn_changes_nothing_however_far_the_units_have_walked() {
     for unit in units {
         let far = |c: &Cluster, at: BlockPos| at.x.abs_diff(from.x) > 18 && ground(c, at.down());
         let to = nearest(&cluster, unit, far);
-        order(&mut cluster, unit, Order::Move { to });
-        assert_eq!(finish(&mut cluster, unit).at, to);
+        cluster.order(unit, Order::Move { to });
+        assert_eq!(cluster.finish(unit).at, to);
     }
     let before = cluster.entities.clone();
     cluster.tick(&[spawn("ann", start::position(SEED, RADIUS, "ann"))]);
@@ -111,7 +85,7 @@ fn move_gets_there_one_step_a_tick() {
     let from = cluster.unit(unit).at;
     let far = |c: &Cluster, at: BlockPos| at.manhattan(from) > 12 && ground(c, at.down());
     let to = nearest(&cluster, unit, far);
-    order(&mut cluster, unit, Order::Move { to });
+    cluster.order(unit, Order::Move { to });
     let mut last = from;
     while cluster.unit(unit).order != Order::Hold {
         let at = cluster.unit(unit).at;
@@ -129,8 +103,8 @@ fn a_move_into_a_hill_ends_on_top_of_it() {
     let (mut cluster, [unit, _]) = world();
     let from = cluster.unit(unit).at;
     let to = nearest(&cluster, unit, |c, at| at.manhattan(from) > 4 && ground(c, at));
-    order(&mut cluster, unit, Order::Move { to });
-    assert_eq!(finish(&mut cluster, unit).at, to.up());
+    cluster.order(unit, Order::Move { to });
+    assert_eq!(cluster.finish(unit).at, to.up());
 }
 
 #[test]
@@ -138,8 +112,8 @@ fn a_move_out_of_the_world_is_refused_with_a_reason() {
     let (mut cluster, [unit, _]) = world();
     let at = cluster.unit(unit).at;
     for x in [16 * 40, i32::MAX, i32::MIN] {
-        order(&mut cluster, unit, Order::Move { to: BlockPos { x, ..at } });
-        let unit = finish(&mut cluster, unit);
+        cluster.order(unit, Order::Move { to: BlockPos { x, ..at } });
+        let unit = cluster.finish(unit);
         assert_eq!((unit.at, unit.outcome.as_str()), (at, "outside the world"));
     }
 }
@@ -150,13 +124,13 @@ fn a_unit_in_a_pit_says_that_there_is_no_way_out() {
     let start = cluster.unit(unit).at;
     while cluster.unit(unit).at.z > start.z - 3 {
         let at = cluster.unit(unit).at.down();
-        order(&mut cluster, unit, Order::Mine { at });
+        cluster.order(unit, Order::Mine { at });
     }
     let pit = cluster.unit(unit).at;
     let far = |c: &Cluster, at: BlockPos| at.manhattan(start) > 10 && ground(c, at.down());
     let to = nearest(&cluster, unit, far);
-    order(&mut cluster, unit, Order::Move { to });
-    let unit = finish(&mut cluster, unit);
+    cluster.order(unit, Order::Move { to });
+    let unit = cluster.finish(unit);
     assert_eq!((unit.at, unit.outcome.as_str()), (pit, "no way there"));
 }
 
@@ -166,8 +140,8 @@ fn chop_walks_to_the_tree_and_fells_the_trunk() {
     let trunk = |c: &Cluster, at: BlockPos| c.block(at) == Block::Wood && c.block(at.down()) == Block::Grass;
     let foot = nearest(&cluster, unit, trunk);
     let height = (0..9).take_while(|z| cluster.block(foot.offset(0, 0, *z)) == Block::Wood).count();
-    order(&mut cluster, unit, Order::Chop { at: foot });
-    let unit = finish(&mut cluster, unit);
+    cluster.order(unit, Order::Chop { at: foot });
+    let unit = cluster.finish(unit);
     assert_eq!(unit.outcome, "done");
     assert_eq!(unit.goods, Goods::new(height as u32, 0));
     assert!((0..height as i32).all(|z| cluster.block(foot.offset(0, 0, z)) == Block::Air));
@@ -178,8 +152,8 @@ fn chopping_what_is_no_wood_ends_with_a_reason_and_changes_nothing() {
     let (mut cluster, [unit, _]) = world();
     let before = cluster.chunks.clone();
     let at = nearest(&cluster, unit, ground);
-    order(&mut cluster, unit, Order::Chop { at });
-    assert_eq!(finish(&mut cluster, unit).outcome, "there is no wood");
+    cluster.order(unit, Order::Chop { at });
+    assert_eq!(cluster.finish(unit).outcome, "there is no wood");
     assert_eq!(cluster.chunks, before);
 }
 
@@ -188,7 +162,7 @@ fn mine_takes_the_block_in_the_same_tick_when_it_is_in_reach() {
     let (mut cluster, [unit, _]) = world();
     let from = cluster.unit(unit).at;
     let at = nearest(&cluster, unit, |c, at| at.x != from.x && ground(c, at) && at.chebyshev(from) <= 2);
-    order(&mut cluster, unit, Order::Mine { at });
+    cluster.order(unit, Order::Mine { at });
     assert_eq!(cluster.block(at), Block::Air);
     assert_eq!(cluster.unit(unit).outcome, "done");
     assert!(cluster.written.changed.contains(&at.chunk()));
@@ -199,10 +173,10 @@ fn a_unit_digs_down_to_bedrock_and_no_further() {
     let (mut cluster, [unit, _]) = world();
     for _ in 0..70 {
         // Full hands would end it sooner.
-        hand(&mut cluster, unit, Goods::NONE);
+        cluster.hand(unit, Goods::NONE);
         let at = cluster.unit(unit).at;
-        order(&mut cluster, unit, Order::Mine { at: at.down() });
-        let now = finish(&mut cluster, unit);
+        cluster.order(unit, Order::Mine { at: at.down() });
+        let now = cluster.finish(unit);
         if at.z == 1 {
             assert_eq!((now.at, now.outcome.as_str()), (at, "bedrock cannot be mined"));
             return;
@@ -216,11 +190,11 @@ fn a_unit_digs_down_to_bedrock_and_no_further() {
 fn a_unit_whose_hands_are_full_gathers_no_more() {
     let (mut cluster, [unit, _]) = world();
     let carries = rules::of(Kind::Handyman).carries;
-    hand(&mut cluster, unit, Goods::new(carries - 1, 0));
+    cluster.hand(unit, Goods::new(carries - 1, 0));
     let trunk = |c: &Cluster, at: BlockPos| c.block(at) == Block::Wood && c.block(at.up()) == Block::Wood;
     let foot = nearest(&cluster, unit, trunk);
-    order(&mut cluster, unit, Order::Chop { at: foot });
-    let unit = finish(&mut cluster, unit);
+    cluster.order(unit, Order::Chop { at: foot });
+    let unit = cluster.finish(unit);
     assert_eq!(unit.goods.wood, carries);
     assert!(unit.outcome.starts_with("its hands are full"), "{}", unit.outcome);
     assert_eq!((cluster.block(foot), cluster.block(foot.up())), (Block::Air, Block::Wood));
@@ -246,8 +220,8 @@ fn an_action_that_names_a_region_far_away_reaches_the_unit() {
 fn nobody_is_walled_in_by_a_building() {
     let (mut cluster, [one, other]) = world();
     let at = cluster.unit(other).at;
-    order(&mut cluster, one, Order::Build { at, block: Block::Wall });
-    assert_eq!(finish(&mut cluster, one).outcome, "someone stands there");
+    cluster.order(one, Order::Build { at, block: Block::Wall });
+    assert_eq!(cluster.finish(one).outcome, "someone stands there");
     assert_eq!(cluster.block(at), Block::Air);
     assert_eq!(cluster.unit(one).goods.plus(stock(&cluster, "ann")), rules::FIRST_STOCK);
 }
@@ -294,7 +268,7 @@ fn a_command_sent_to_a_neighbour_region_reaches_the_unit() {
     let at = cluster.unit(unit).at;
     let mine = command(1, "ann", unit, Order::Mine { at: at.down() });
     cluster.tick(&[(beside(&cluster, unit), vec![mine])]);
-    assert_eq!(finish(&mut cluster, unit).outcome, "done");
+    assert_eq!(cluster.finish(unit).outcome, "done");
     assert_eq!(cluster.block(at.down()), Block::Air);
 }
 

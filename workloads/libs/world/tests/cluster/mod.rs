@@ -12,6 +12,7 @@ use fortia_vec::{BlockPos, ChunkPos, RegionPos, regions_of};
 use fortia_world::block::Block;
 use fortia_world::chunk::Column;
 use fortia_world::entity::Entity;
+use fortia_world::goods::Goods;
 use fortia_world::order::Order;
 use fortia_world::step::lock::{Wishes, Won, read_claim};
 use fortia_world::step::{Changes, Territory};
@@ -297,6 +298,38 @@ impl Cluster {
             cell = cell.down();
         }
         cell
+    }
+
+    /// Sends an order of its owner's to where the unit is, and ticks.
+    pub(crate) fn order(&mut self, unit: u64, order: Order) {
+        let it = self.unit(unit);
+        self.tick(&[(it.at.region(), vec![command(7, &it.owner, unit, order)])]);
+        self.check();
+    }
+
+    /// Ticks until something has come true.
+    pub(crate) fn until(&mut self, wanted: impl Fn(&Cluster) -> bool) {
+        for _ in 0..400 {
+            if wanted(self) {
+                return;
+            }
+            self.tick(&[]);
+            self.check();
+        }
+        panic!("it never comes to that");
+    }
+
+    /// Ticks until the unit's order is over.
+    pub(crate) fn finish(&mut self, unit: u64) -> Entity {
+        self.until(|cluster| cluster.unit(unit).order == Order::Hold);
+        self.unit(unit)
+    }
+
+    /// Puts goods into a unit's hands.
+    pub(crate) fn hand(&mut self, unit: u64, goods: Goods) {
+        let mut unit = self.unit(unit);
+        unit.goods = goods;
+        self.put(&unit);
     }
 
     /// Checks that every unit is listed in the chunk it stands in and nowhere else, and stands where units can.
