@@ -5,7 +5,7 @@ mod cluster;
 use cluster::{Cluster, command, spawn};
 use fortia_vec::{BlockPos, Distance, RegionPos};
 use fortia_world::block::Block;
-use fortia_world::entity::{Entity, Kind};
+use fortia_world::entity::Kind;
 use fortia_world::goods::Goods;
 use fortia_world::order::Order;
 use fortia_world::{rules, start};
