@@ -80,7 +80,7 @@ impl Assignment {
 
 /// Assigns every region to a ticker.
 ///
-/// The wish is rendezvous hashing over squares of regions. No ticker's load exceeds 5/4 of the mean or the mean and one
+/// The wish is rendezvous hashing over squares of regions. No ticker's load exceeds 9/8 of the mean or the mean and one
 /// region, whichever is more; who exceeds it gives regions away until it has 17/16 at most, and so much everybody gets
 /// who gets some, as far as regions allow: a tick waits for the slowest. A region stays where it was in `previous` unless
 /// its owner is gone or has too much, or a newcomer wins it; so when a ticker goes only its regions move. No ticker is
@@ -147,7 +147,7 @@ impl<'a> Shares<'a> {
         let largest = regions.iter().map(|r| costs.of(*r)).max().unwrap_or(0);
         let mean = total / tickers.len() as u64;
         // With the mean and one region as the least cap, who has least always has room: see `place`.
-        let cap = (mean + mean / 4).max(mean + largest);
+        let cap = (mean + mean / 8).max(mean + largest);
         let goal = mean + mean / 16;
         Shares {
             costs,
@@ -254,7 +254,7 @@ mod tests {
             let largest = regions.iter().map(|r| costs.of(*r)).max().unwrap_or(0);
             let mean = total / tickers.len() as u64;
             for ticker in &tickers {
-                prop_assert!(load(&assignment, ticker, &costs) <= (mean * 5 / 4).max(mean + largest));
+                prop_assert!(load(&assignment, ticker, &costs) <= (mean * 9 / 8).max(mean + largest));
                 prop_assert!(!assignment.regions(ticker).is_empty() || tickers.len() > regions.len());
             }
         }

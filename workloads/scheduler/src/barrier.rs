@@ -54,7 +54,10 @@ pub struct Barrier {
     stale: Option<String>,
     /// Whether the tickers have been sent a frame of this epoch.
     begun: bool,
+    /// Chunks that the running tick has changed so far.
     changed: BTreeSet<(i32, i32)>,
+    /// Chunks that the last committed tick changed.
+    settled: Vec<world::ChunkPos>,
     edit_strategy: EditStrategy,
     state: State,
 }
@@ -80,6 +83,7 @@ impl Barrier {
             stale: Some("a new leader".into()),
             begun: false,
             changed: BTreeSet::new(),
+            settled: Vec::new(),
             edit_strategy: EditStrategy::Queue,
             state: State::Idle,
         }
@@ -213,10 +217,7 @@ impl Barrier {
                 inboxes.entry(owner).or_default().push(letter);
             }
         }
-        let changed: Vec<world::ChunkPos> = match stage {
-            Stage::Observe => self.changed.iter().map(|(x, y)| world::ChunkPos { x: *x, y: *y }).collect(),
-            _ => Vec::new(),
-        };
+        let changed = if stage == Stage::Observe { &self.settled[..] } else { &[] };
         let mut commands = vec![Command::Begin { place, loads: !self.begun }];
         let mut waiting = BTreeSet::new();
         for (conn, Ticker { name, .. }) in &self.tickers {
@@ -232,14 +233,11 @@ impl Barrier {
                 stage: stage.into(),
                 regions: regions.iter().map(|r| world::RegionPos { x: r.x, y: r.y }).collect(),
                 inbox: sorted(inboxes.remove(name.as_str()).unwrap_or_default()),
-                changed: changed.clone(),
+                changed: changed.to_vec(),
                 edit_strategy: self.edit_strategy.into(),
             };
             waiting.insert(*conn);
             commands.push(Command::Send { conn: *conn, frame });
-        }
-        if stage == Stage::Observe {
-            self.changed.clear();
         }
         self.begun = true;
         self.state = State::Running(Round { stage, waiting, outbox: Vec::new() });
@@ -282,10 +280,13 @@ impl Barrier {
             Stage::Move => self.begin(Stage::Commit, letters),
             Stage::Commit => {
                 self.state = State::Committing;
-                let changed = self.changed.iter().map(|(x, y)| world::ChunkPos { x: *x, y: *y }).collect();
-                vec![Command::Commit { tick: self.committed + 1, changed }]
+                vec![Command::Commit { tick: self.committed + 1, changed: self.changes() }]
             }
         }
+    }
+
+    fn changes(&self) -> Vec<world::ChunkPos> {
+        self.changed.iter().map(|(x, y)| world::ChunkPos { x: *x, y: *y }).collect()
     }
 
     fn failed(&mut self, conn: Conn, failed: Failed) -> Vec<Command> {
@@ -325,6 +326,8 @@ impl Barrier {
         if matches!(self.state, State::Committing) && tick == self.committed + 1 {
             self.committed = tick;
             self.state = State::Idle;
+            self.settled = self.changes();
+            self.changed.clear();
             self.costs.measured(tick, std::mem::take(&mut self.spent));
         }
         Vec::new()

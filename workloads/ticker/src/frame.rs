@@ -11,7 +11,7 @@ use fortia_common::topology::Topology;
 use fortia_proto::tick::v1::{Done, EditStrategy, Frame, Letter, Stage};
 use fortia_proto::world::v1::Action;
 use fortia_rdb::RdbError;
-use fortia_rdb::world::{Changes, Info, Safe, World};
+use fortia_rdb::world::{Info, Safe, World};
 use fortia_vec::{ChunkPos, RegionPos};
 use fortia_world::chunk::ColumnError;
 use fortia_world::entity::EntityError;
@@ -24,6 +24,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::Load;
+use crate::commit::write;
 use crate::cost;
 use crate::fill::fill;
 use crate::lock::{Claimed, Locks};
@@ -31,6 +32,9 @@ use crate::metrics::Metrics;
 
 /// How long a ticker waits for the topology a frame runs under.
 const TOPOLOGY: Duration = Duration::from_secs(2);
+
+/// An epoch's upper bits are of its leader's lease.
+const LEADER: u32 = 20;
 
 /// Why a stage could not be run; the scheduler gets the text.
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +63,10 @@ pub(crate) enum FrameError {
     Panicked(#[from] tokio::task::JoinError),
 }
 
-/// What is kept from frame to frame of one epoch.
+/// What is kept from frame to frame.
 struct Epoch {
     epoch: u64,
+    topology_epoch: u64,
     territory: Territory,
     /// Ascending.
     regions: Vec<RegionPos>,
@@ -76,6 +81,16 @@ struct Epoch {
 }
 
 impl Epoch {
+    /// Whether the frame begins the tick after the one that was committed here, so that memory is the world as it was
+    /// committed. Another leader does not know what others changed, and under another topology a shard's world may be
+    /// older than memory.
+    fn precedes(&self, frame: &Frame) -> bool {
+        let leader = |epoch: u64| epoch >> LEADER;
+        self.next == (frame.tick, Stage::Observe)
+            && self.topology_epoch == frame.topology_epoch
+            && leader(self.epoch) == leader(frame.epoch)
+    }
+
     /// Keeps letters to regions of this territory for the next stage, and returns the others. Nearly all are kept, so
     /// only the others are moved; the order of letters says nothing.
     fn sort(&mut self, mut outbox: Vec<Letter>) -> Vec<Letter> {
@@ -152,7 +167,7 @@ impl Runner {
         let began = Instant::now();
         let stage = frame.stage();
         // Taken, so that after an error or a cancelled call nothing half done is left.
-        let mut kept = self.epoch.take().filter(|epoch| epoch.epoch == frame.epoch);
+        let mut kept = self.epoch.take();
         if let Some(epoch) = &mut kept {
             // The few are put to the many.
             std::mem::swap(&mut frame.inbox, &mut epoch.local);
@@ -165,7 +180,7 @@ impl Runner {
             done.outbox = outbox;
             epoch
         } else {
-            let follows = kept.filter(|epoch| epoch.next == (frame.tick, stage));
+            let follows = kept.filter(|kept| kept.epoch == frame.epoch && kept.next == (frame.tick, stage));
             let epoch = follows.ok_or(FrameError::order(&frame))?;
             match stage {
                 Stage::Edit => {
@@ -204,10 +219,10 @@ impl Runner {
         self.follow(frame.topology_epoch).await?;
         let tick = frame.tick;
         let mut epoch = match kept {
-            Some(mut epoch) if epoch.next == (tick, Stage::Observe) => {
+            Some(mut kept) if kept.precedes(frame) => {
                 let changed: Vec<ChunkPos> = frame.changed.iter().map(to_chunk_pos).collect();
-                epoch.territory.forget(&changed);
-                epoch
+                kept.territory.forget(&changed);
+                if kept.epoch == frame.epoch { kept } else { self.reassign(kept, frame)? }
             }
             _ => self.begin(frame).await?,
         };
@@ -262,22 +277,33 @@ impl Runner {
             None => Land::of(&self.world.info().await?.ok_or(FrameError::NoInfo)?),
         };
         let land = self.land.insert(land);
+        let territory = land.territory([]);
+        let nothing = Epoch {
+            epoch: frame.epoch,
+            topology_epoch: frame.topology_epoch,
+            territory,
+            regions: Vec::new(),
+            next: (frame.tick, Stage::Observe),
+            local: Vec::new(),
+            claimed: None,
+            unlocked: Vec::new(),
+        };
+        self.reassign(nothing, frame)
+    }
+
+    /// The epoch of the frame, with what is known already of its regions.
+    fn reassign(&self, kept: Epoch, frame: &Frame) -> Result<Epoch, FrameError> {
         let regions: BTreeSet<RegionPos> = frame.regions.iter().map(to_region_pos).collect();
         if regions.is_empty() {
             // Regions come with the first frame of an epoch only, and that was lost.
             return Err(FrameError::order(frame));
         }
+        let mut territory = kept.territory;
+        territory.reassign(regions.iter().copied());
         self.metrics.regions.set(regions.len() as i64);
-        tracing::info!(epoch = frame.epoch, tick = frame.tick, regions = regions.len(), "new epoch");
-        Ok(Epoch {
-            epoch: frame.epoch,
-            territory: land.territory(regions.iter().copied()),
-            regions: regions.into_iter().collect(),
-            next: (frame.tick, Stage::Observe),
-            local: Vec::new(),
-            claimed: None,
-            unlocked: Vec::new(),
-        })
+        let missing = territory.missing_chunks().len();
+        tracing::info!(epoch = frame.epoch, tick = frame.tick, regions = regions.len(), missing, "new epoch");
+        Ok(Epoch { epoch: frame.epoch, territory, regions: regions.into_iter().collect(), ..kept })
     }
 
     async fn actions(
@@ -300,23 +326,14 @@ impl Runner {
     async fn commit(&self, epoch: Epoch, frame: Frame) -> Result<(Epoch, Vec<ChunkPos>), FrameError> {
         let tick = frame.tick;
         let (mut epoch, changes) = stage_of(epoch, frame, Territory::commit).await?;
-        let changed = changes.changed;
-        let stored = Changes {
-            chunks: changes.chunks.into_iter().map(|(at, bytes)| (at, Bytes::from(bytes))).collect(),
-            entities: changes.entities.into_iter().map(|(id, bytes)| (id, Bytes::from(bytes))).collect(),
-            born: changes.born,
-            unlocked: std::mem::take(&mut epoch.unlocked),
-        };
-        let bytes: usize = stored.chunks.iter().map(|(_, b)| b.len()).sum::<usize>()
-            + stored.entities.iter().map(|(_, b)| b.len()).sum::<usize>();
+        let changed = changes.changed.clone();
+        let unlocked = std::mem::take(&mut epoch.unlocked);
         let safe = Safe {
             replicas: replicas_in_sync(&self.topology.borrow()),
             on_disk: self.config.borrow().durability == Durability::Disk,
         };
-        self.world.commit_tick(epoch.epoch, tick, &stored, safe).await?;
-        self.metrics.chunks.inc_by(stored.chunks.len() as u64);
-        self.metrics.entities.inc_by(stored.entities.len() as u64);
-        self.metrics.bytes.inc_by(bytes as u64);
+        let commit = self.world.commit(epoch.epoch, tick);
+        write(commit, changes, unlocked, &self.metrics).await?.end(safe).await?;
         epoch.next = (tick + 1, Stage::Observe);
         Ok((epoch, changed))
     }

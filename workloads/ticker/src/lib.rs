@@ -1,6 +1,7 @@
 //! The ticker: owns regions of the world for an epoch and runs the stages of a tick on them, as the leading scheduler
 //! orders. It keeps nothing that is not in the shards.
 
+mod commit;
 mod cost;
 mod fill;
 mod frame;

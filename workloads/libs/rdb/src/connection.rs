@@ -158,6 +158,12 @@ impl Server {
         answers
     }
 
+    /// Holds on to the connection.
+    pub(crate) async fn line(self: &Arc<Server>) -> Result<Line, RdbError> {
+        let (made, connection) = self.connection().await?;
+        Ok(Line { server: self.clone(), made, connection })
+    }
+
     /// As [`Server::ask`], for reads: a connection that broke while idle is replaced without a word.
     pub(crate) async fn read(&self, pipe: &Pipeline) -> Result<Vec<Value>, RdbError> {
         let fresh = self.state.lock().await.live.is_none();
@@ -213,6 +219,28 @@ impl Server {
     async fn drop_connection(&self, made: u64) {
         let mut state = self.state.lock().await;
         state.live.take_if(|(live, _)| *live == made);
+    }
+}
+
+/// A connection held on to: all that is asked on it reaches one process, in order. Once broken it stays broken.
+pub(crate) struct Line {
+    server: Arc<Server>,
+    made: u64,
+    connection: MultiplexedConnection,
+}
+
+impl Line {
+    pub(crate) fn address(&self) -> &str {
+        self.server.address()
+    }
+
+    /// As [`Server::ask`], on this connection.
+    pub(crate) async fn ask(&mut self, pipe: &Pipeline) -> Result<Vec<Value>, RdbError> {
+        let answers = ask(&mut self.connection, self.server.address(), pipe).await;
+        if let Err(RdbError::Unreachable { .. }) = answers {
+            self.server.drop_connection(self.made).await;
+        }
+        answers
     }
 }
 

@@ -1,10 +1,12 @@
 //! The world in its shards: reads that fall back to replicas, writes through the guards, the scheduler's holds.
 //! Knows keys, slots and who answers; knows nothing of what chunks, entities and actions contain.
 
+mod commit;
 mod hold;
 mod read;
 mod ticks;
 
+pub use commit::{Changes, Commit, Safe};
 pub use ticks::{Claim, Locked, RANK};
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,7 +21,7 @@ use futures::future::try_join_all;
 use tokio::sync::watch;
 
 use crate::RdbError;
-use crate::connection::{RESPONSE, value};
+use crate::connection::RESPONSE;
 use crate::guard::{self, Guard};
 use crate::keyspace::WorldKey;
 use crate::place::Shards;
@@ -61,35 +63,6 @@ pub struct Player {
     pub start: BlockPos,
 }
 
-/// What one ticker commits of one tick. Empty bytes remove the thing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Chunk columns as stored.
-    pub chunks: Vec<(ChunkPos, Bytes)>,
-    /// Entities as stored.
-    pub entities: Vec<(u64, Bytes)>,
-    /// New entities and the names of their owners.
-    pub born: Vec<(String, u64)>,
-    /// Chunks whose claims were read: their locks are removed.
-    pub unlocked: Vec<ChunkPos>,
-}
-
-/// What must be true of a write before it counts, on every shard it went to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Safe {
-    /// How many replicas have it.
-    pub replicas: u32,
-    /// Whether the primary, and these replicas, have it on disk. Servers before Redis 7.2 cannot tell.
-    pub on_disk: bool,
-}
-
-impl From<u32> for Safe {
-    /// In the memory of so many replicas.
-    fn from(replicas: u32) -> Safe {
-        Safe { replicas, on_disk: false }
-    }
-}
-
 impl World {
     /// The shards of the topology, as it changes. Connects to nothing before it is asked.
     pub fn connect(boot: &Boot, topology: watch::Receiver<Topology>) -> World {
@@ -125,7 +98,7 @@ impl World {
         if !entities.is_empty() {
             let ids = entities.iter().map(|id| Bytes::from(id.to_string())).collect();
             let key = WorldKey::PlayerEntities(name.to_owned());
-            self.write(&topology, 0, Safe::default(), vec![(key, Op::SetAdd(ids))]).await?;
+            self.write(&topology, 0, vec![(key, Op::SetAdd(ids))]).await?;
         }
         let fields = fields(&[
             ("joined", player.joined_ms.to_string()),
@@ -133,13 +106,7 @@ impl World {
             ("y", player.start.y.to_string()),
             ("z", player.start.z.to_string()),
         ]);
-        self.write(
-            &topology,
-            0,
-            Safe::default(),
-            vec![(WorldKey::Player(name.to_owned()), Op::HashSet(fields))],
-        )
-        .await
+        self.write(&topology, 0, vec![(WorldKey::Player(name.to_owned()), Op::HashSet(fields))]).await
     }
 
     /// Takes entities that are gone for good off a player's list. Doing it again changes nothing.
@@ -152,7 +119,7 @@ impl World {
         }
         let ids = entities.iter().map(|id| Bytes::from(id.to_string())).collect();
         let key = WorldKey::PlayerEntities(name.to_owned());
-        self.write(&self.now(), 0, Safe::default(), vec![(key, Op::SetRemove(ids))]).await
+        self.write(&self.now(), 0, vec![(key, Op::SetRemove(ids))]).await
     }
 
     /// Writes generated chunks, as of tick 0.
@@ -162,7 +129,7 @@ impl World {
     pub async fn write_chunks(&self, chunks: &[(ChunkPos, Bytes)]) -> Result<(), RdbError> {
         let slot = |value: &Bytes| Op::Slot { tick: 0, value: value.clone() };
         let operations = chunks.iter().map(|(at, value)| (WorldKey::Chunk(*at), slot(value))).collect();
-        self.write(&self.now(), 0, Safe::default(), operations).await
+        self.write(&self.now(), 0, operations).await
     }
 
     /// Writes generated entities, as of tick 0.
@@ -172,7 +139,7 @@ impl World {
     pub async fn write_entities(&self, entities: &[(u64, Bytes)]) -> Result<(), RdbError> {
         let slot = |value: &Bytes| Op::Slot { tick: 0, value: value.clone() };
         let operations = entities.iter().map(|(id, value)| (WorldKey::Entity(*id), slot(value))).collect();
-        self.write(&self.now(), 0, Safe::default(), operations).await
+        self.write(&self.now(), 0, operations).await
     }
 
     /// Writes the record that says the world is complete. Worldgen's last write.
@@ -187,7 +154,7 @@ impl World {
             ("created", info.created_ms.to_string()),
             ("tick_period", info.tick_period_ms.to_string()),
         ]);
-        self.write(&self.now(), 0, Safe::default(), vec![(WorldKey::Info, Op::HashSet(fields))]).await
+        self.write(&self.now(), 0, vec![(WorldKey::Info, Op::HashSet(fields))]).await
     }
 
     /// The guard of a shard of the topology.
@@ -203,57 +170,26 @@ impl World {
         &self,
         topology: &Topology,
         tick_epoch: u64,
-        safe: Safe,
         operations: Vec<(WorldKey, Op)>,
     ) -> Result<(), RdbError> {
-        let layout = topology.serving;
-        let mut by_shard: BTreeMap<u32, Vec<(Vec<u8>, Op)>> = BTreeMap::new();
-        for (key, op) in operations {
-            let physical = key.physical(layout.version).into_bytes();
-            by_shard.entry(key.shard(&layout)).or_default().push((physical, op));
-        }
         let writer = self.writer(topology, tick_epoch);
-        try_join_all(by_shard.into_iter().map(|(shard, operations)| {
+        let sent = by_server(&topology.serving, operations).into_iter().map(|(shard, operations)| {
             let calls = writer.calls(&operations);
-            async move { self.send(topology, shard, calls, safe).await }
-        }))
-        .await?;
+            async move { self.shards.primary(topology, shard)?.ask(&calls).await }
+        });
+        try_join_all(sent).await?;
         Ok(())
     }
+}
 
-    async fn send(
-        &self,
-        topology: &Topology,
-        shard: u32,
-        mut calls: redis::Pipeline,
-        safe: Safe,
-    ) -> Result<(), RdbError> {
-        let server = self.shards.primary(topology, shard)?;
-        // The server's own limit ends before ours, so that its count comes back.
-        let limit = (RESPONSE / 2).as_millis() as u64;
-        if safe.on_disk {
-            calls.cmd("WAITAOF").arg(1).arg(safe.replicas).arg(limit);
-        } else if safe.replicas > 0 {
-            calls.cmd("WAIT").arg(safe.replicas).arg(limit);
-        }
-        let confirmed = server.ask(&calls).await?.pop().unwrap_or_default();
-        let address = server.address().to_owned();
-        let replicas: u32 = if safe.on_disk {
-            let (primary, replicas): (u32, u32) = value(&address, confirmed)?;
-            if primary == 0 {
-                return Err(RdbError::NotOnDisk { address });
-            }
-            replicas
-        } else if safe.replicas > 0 {
-            value(&address, confirmed)?
-        } else {
-            return Ok(());
-        };
-        if replicas < safe.replicas {
-            return Err(RdbError::NotReplicated { address, wanted: safe.replicas, confirmed: replicas });
-        }
-        Ok(())
+/// Operations by shard, in the order given, with the physical keys.
+fn by_server(layout: &Layout, operations: Vec<(WorldKey, Op)>) -> BTreeMap<u32, Vec<(Vec<u8>, Op)>> {
+    let mut by_shard: BTreeMap<u32, Vec<(Vec<u8>, Op)>> = BTreeMap::new();
+    for (key, op) in operations {
+        let physical = key.physical(layout.version).into_bytes();
+        by_shard.entry(key.shard(layout)).or_default().push((physical, op));
     }
+    by_shard
 }
 
 /// Indices into `keys` by shard.

@@ -38,7 +38,7 @@ mod wheel;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Columns to store, ascending: blocks or the list of entities changed.
-    pub chunks: Vec<(ChunkPos, Vec<u8>)>,
+    pub columns: Vec<Column>,
     /// Entities to store, ascending by id.
     pub entities: Vec<(u64, Vec<u8>)>,
     /// New entities and their owners, ascending by owner.
@@ -176,6 +176,23 @@ impl Territory {
             if !self.owns(at.region()) && (self.columns.remove(at).is_some() || borders()) {
                 self.missing_chunks.insert(*at);
             }
+        }
+    }
+
+    /// Owns other regions from the next tick on. What it knows of them it keeps, the rest is missing.
+    pub fn reassign(&mut self, regions: impl IntoIterator<Item = RegionPos>) {
+        self.regions = regions.into_iter().collect();
+        let needed = frontier::around(&self.regions, self.radius);
+        self.columns.retain(|at, _| needed.contains(at));
+        self.entities.retain(|_, entity| self.regions.contains(&entity.at.region()));
+        self.active.retain(|id| self.entities.contains_key(id));
+        self.missing_chunks = needed.into_iter().filter(|at| !self.columns.contains_key(at)).collect();
+        self.missing_entities.clear();
+        let owned = self.columns.values().filter(|column| self.regions.contains(&column.at().region()));
+        for column in owned.filter(|column| !column.entities().is_empty()) {
+            let unknown = column.entities().iter().filter(|id| !self.entities.contains_key(id));
+            self.missing_entities.extend(unknown);
+            self.frontier.enter(column.at());
         }
     }
 

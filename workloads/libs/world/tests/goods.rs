@@ -178,7 +178,7 @@ fn barracks_train_a_fighter_for_their_owner() {
     assert_eq!(camp(&cluster).goods, before.minus(product.cost).expect("enough"));
     cluster.tick(&[]);
     assert_eq!(cluster.unit(barracks).doing(), ("training", Some(cluster.tick + product.ticks)));
-    let idle = |c: &Cluster| c.written.entities.is_empty() && c.written.chunks.is_empty();
+    let idle = |c: &Cluster| c.written.entities.is_empty() && c.written.columns.is_empty();
     for _ in 1..product.ticks {
         cluster.tick(&[]);
         assert!(idle(&cluster), "training costs nothing until it is over");

@@ -73,7 +73,7 @@ proptest! {
         let generator = Generator::new(seed);
         for _ in 0..70 {
             if parts.tick == change || parts.tick == change + 7 {
-                parts.assign(|region| later[region]);
+                parts.reassign(|region| later[region]);
             }
             let actions = actions(&whole, &starts, &walks);
             let stood: Vec<ChunkPos> = whole.entities.keys().map(|id| whole.unit(*id).at.chunk()).collect();

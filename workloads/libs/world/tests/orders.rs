@@ -76,7 +76,7 @@ fn a_repeated_spawn_changes_nothing_however_far_the_units_have_walked() {
     let before = cluster.entities.clone();
     cluster.tick(&[spawn("ann", start::position(SEED, RADIUS, "ann"))]);
     assert_eq!(cluster.entities, before);
-    assert!(cluster.written.chunks.is_empty() && cluster.written.changed.is_empty());
+    assert!(cluster.written.columns.is_empty() && cluster.written.changed.is_empty());
 }
 
 #[test]

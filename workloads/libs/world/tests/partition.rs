@@ -195,7 +195,10 @@ fn check(scenario: &Scenario, grounds: &[Ground], happened: &mut Happened) -> Re
     scenario.begin(&mut parts);
     while whole.tick < TICKS {
         if parts.tick == scenario.change {
-            parts.assign(|region| scenario.later[region]);
+            match scenario.change % 2 {
+                0 => parts.assign(|region| scenario.later[region]),
+                _ => parts.reassign(|region| scenario.later[region]),
+            }
         }
         let actions = scenario.actions(&whole);
         let before = whole.entities.clone();

@@ -48,7 +48,7 @@ impl Reference {
         let letters = territory.edit(tick, letters);
         let letters = territory.shift(tick, letters);
         let changes = territory.commit(tick, letters);
-        let chunks = changes.chunks.into_iter().map(|(at, bytes)| (Key::Chunk(at), bytes));
+        let chunks = changes.columns.iter().map(|column| (Key::Chunk(column.at()), column.encode()));
         let entities = changes.entities.into_iter().map(|(id, bytes)| (Key::Entity(id), bytes));
         for (key, bytes) in chunks.chain(entities) {
             let versions = self.versions.entry(key).or_default();

@@ -131,7 +131,7 @@ fn reference(asked: &Asked, until: u64) -> (BTreeMap<ChunkPos, Bytes>, BTreeMap<
         let letters = territory.edit(tick, letters);
         let letters = territory.shift(tick, letters);
         let changes = territory.commit(tick, letters);
-        chunks.extend(changes.chunks.into_iter().map(|(at, bytes)| (at, bytes.into())));
+        chunks.extend(changes.columns.iter().map(|column| (column.at(), column.encode().into())));
         units.extend(changes.entities.into_iter().map(|(id, bytes)| (id, bytes.into())));
     }
     (chunks, units)

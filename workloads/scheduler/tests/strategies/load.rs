@@ -10,6 +10,7 @@ use fortia_vec::{BlockPos, CHUNK, ChunkPos, RegionPos};
 use fortia_world::block::Block;
 use fortia_world::chunk::Column;
 use fortia_world::wire;
+use rayon::prelude::*;
 
 /// Blocks a unit reaches sideways: so far from its block stands who asks for an edit.
 const REACH: i32 = 2;
@@ -103,17 +104,17 @@ impl Shape {
                 }
                 here.1.clone()
             };
-            let mut letters = Vec::new();
-            for (at, count) in near.iter() {
-                let Some(column) = territory.column(*at) else { continue };
+            let letters = |(at, count): &(ChunkPos, u32)| {
+                let column = territory.column(*at);
                 let (home, owned) = (at.region(), regions.binary_search(&at.region()).is_ok());
-                for wanted in self.of_chunk(tick, *at, *count) {
-                    let stands = wanted.from.region();
-                    let mine = if stands == home { owned } else { regions.binary_search(&stands).is_ok() };
-                    letters.extend(mine.then(|| wanted.letter(column)).flatten());
-                }
-            }
-            letters
+                let mine = |wanted: &Wanted| match wanted.from.region() {
+                    stands if stands == home => owned,
+                    stands => regions.binary_search(&stands).is_ok(),
+                };
+                let wanted = self.of_chunk(tick, *at, *count).filter(mine);
+                wanted.filter_map(|wanted| wanted.letter(column?)).collect::<Vec<Letter>>()
+            };
+            near.par_iter().flat_map_iter(letters).collect()
         })
     }
 }

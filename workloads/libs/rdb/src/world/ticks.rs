@@ -1,4 +1,4 @@
-//! What a tick does to the shards: actions are put and taken, changes are committed. Knows epochs and closed ticks.
+//! What a tick asks of the shards before its commit: actions are put and taken, locks too. Knows epochs and closed ticks.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use redis::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Changes, NEWER_TOPOLOGY, Safe, World};
+use super::{NEWER_TOPOLOGY, World};
 use crate::RdbError;
 use crate::connection::value;
 use crate::keyspace::{self, WorldKey};
@@ -139,32 +139,6 @@ impl World {
         keys.iter().zip(answers).map(decode).collect()
     }
 
-    /// Commits what one ticker changed in `tick`: one pipelined call per shard, then waits until every shard has it
-    /// as safe as asked. Writing the same again changes nothing.
-    ///
-    /// # Errors
-    /// `Stale` for a ticker of an older `tick_epoch`, `NotReplicated` and `NotOnDisk` when that is not confirmed;
-    /// otherwise when a guard refuses or a shard does not answer. The tick must be run again then.
-    pub async fn commit_tick(
-        &self,
-        tick_epoch: u64,
-        tick: u64,
-        changes: &Changes,
-        safe: impl Into<Safe>,
-    ) -> Result<(), RdbError> {
-        let slot = |value: &Bytes| Op::Slot { tick, value: value.clone() };
-        let chunks = changes.chunks.iter().map(|(at, value)| (WorldKey::Chunk(*at), slot(value)));
-        let entities = changes.entities.iter().map(|(id, value)| (WorldKey::Entity(*id), slot(value)));
-        // Everybody has read the claims: the stage they are read in is over.
-        let unlocked = changes.unlocked.iter().map(|at| (WorldKey::Lock(*at), Op::Delete));
-        // A player may be seen to own what appears with the tick a moment before it does, never the other way round.
-        let member = |id: &u64| Op::SetAdd(vec![Bytes::from(id.to_string())]);
-        let born = changes.born.iter();
-        let born = born.map(|(owner, id)| (WorldKey::PlayerEntities(owner.clone()), member(id)));
-        let operations = chunks.chain(entities).chain(born).chain(unlocked).collect();
-        self.write(&self.now(), tick_epoch, safe.into(), operations).await
-    }
-
     /// Puts an action into `first_tick` or, where that was already read or is full, into a tick soon after; returns
     /// the tick it will run in. Waits a moment for a newer topology when its own is refused as old.
     ///
@@ -183,9 +157,7 @@ impl World {
         loop {
             let topology = self.now();
             let op = Op::Act { tick, action: action.clone() };
-            let refused = match self
-                .write(&topology, 0, Safe::default(), vec![(WorldKey::Actions { tick, region }, op)])
-                .await
+            let refused = match self.write(&topology, 0, vec![(WorldKey::Actions { tick, region }, op)]).await
             {
                 Ok(()) => return Ok(tick),
                 Err(refused) => refused,
@@ -215,8 +187,11 @@ impl World {
         let topology = self.now();
         let writer = self.writer(&topology, tick_epoch);
         let shards = 0..topology.serving.shards;
-        try_join_all(shards.map(|shard| self.send(&topology, shard, writer.calls(&[]), Safe::default())))
-            .await?;
+        let raised = shards.map(|shard| {
+            let (call, topology) = (writer.calls(&[]), &topology);
+            async move { self.shards.primary(topology, shard)?.ask(&call).await }
+        });
+        try_join_all(raised).await?;
         Ok(())
     }
 

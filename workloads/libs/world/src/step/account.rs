@@ -68,5 +68,5 @@ pub(super) fn delivery(unit: &Entity) -> pb::Letter {
         wood: unit.goods.wood,
         stone: unit.goods.stone,
     };
-    letter(unit.camp.region(), pb::letter::Kind::Credit(credit))
+    letter(unit.camp.region(), pb::letter::Kind::Credit(Box::new(credit)))
 }

@@ -1,4 +1,4 @@
-//! The commit: units that crossed a border or came home arrive, and what changed becomes bytes. Knows no database.
+//! The commit: units that crossed a border or came home arrive, and what changed is told. Knows no database.
 
 use std::collections::BTreeMap;
 
@@ -24,8 +24,7 @@ impl Territory {
             }
         }
         self.reveal();
-        let chunks =
-            self.before.keys().filter_map(|at| Some((*at, self.columns.get(at)?.encode()))).collect();
+        let columns = self.before.keys().filter_map(|at| self.columns.get(at).cloned()).collect();
         let units = std::mem::take(&mut self.dirty_entities);
         let dead = std::mem::take(&mut self.buried).into_iter().map(|dead| (dead.id, dead.encode()));
         let mut entities: BTreeMap<u64, Vec<u8>> = dead.collect();
@@ -37,7 +36,7 @@ impl Territory {
         self.pending.clear();
         self.redirected.clear();
         self.edited.clear();
-        Changes { chunks, entities: entities.into_iter().collect(), born, changed }
+        Changes { columns, entities: entities.into_iter().collect(), born, changed }
     }
 
     fn arrive(&mut self, tick: u64, to: RegionPos, unit: &world::Entity) {

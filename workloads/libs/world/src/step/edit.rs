@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use fortia_proto::tick::v1 as pb;
 use fortia_proto::world::v1::{Action, action};
 use fortia_vec::{BlockPos, ChunkPos, RegionPos};
+use rayon::prelude::*;
 
 use super::observe::{Heard, in_order};
 use super::rules::{OCCUPIED, TOO_LATE};
 use super::{Territory, letter};
 use crate::block::Block;
+use crate::chunk::Column;
 use crate::entity::{Due, Entity, Event, Kind};
 use crate::{rules, wire};
 
@@ -20,7 +22,16 @@ struct Edit {
     at: BlockPos,
     expect: Block,
     put: Block,
-    site: Option<pb::Site>,
+    site: Option<Box<pb::Site>>,
+}
+
+/// What came of the edits of one chunk.
+struct Tried<'a> {
+    /// The chunk, as the edits left it.
+    column: Option<Column>,
+    /// Those that were made.
+    done: Vec<&'a Edit>,
+    answers: Vec<pb::Letter>,
 }
 
 /// The letters to regions of a territory, in the order in which they take effect.
@@ -39,8 +50,11 @@ impl Territory {
     pub fn edit(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Vec<pb::Letter> {
         let mail = self.sort(inbox);
         let mut outbox = Vec::with_capacity(mail.edits.len());
-        for edits in mail.edits.chunk_by(|a, b| a.at.chunk() == b.at.chunk()) {
-            self.apply(tick, edits[0].at.chunk(), edits, &mut outbox);
+        // Edits of different chunks have nothing to do with each other.
+        let by_chunk = mail.edits.par_chunk_by(|a, b| a.at.chunk() == b.at.chunk());
+        let tried: Vec<Tried> = by_chunk.map(|edits| self.attempt(edits)).collect();
+        for tried in tried {
+            self.accept(tick, tried, &mut outbox);
         }
         outbox.extend(mail.pays.iter().filter_map(|(to, pay)| self.pay(*to, pay)));
         outbox.extend(mail.unloads.iter().filter_map(|(to, unload)| self.unload(*to, unload)));
@@ -65,9 +79,9 @@ impl Territory {
                 Some(pb::letter::Kind::Edit(edit)) => {
                     mail.edits.extend(Edit::read(edit).filter(|edit| edit.at.region() == to));
                 }
-                Some(pb::letter::Kind::Strike(strike)) => mail.strikes.push((to, strike)),
-                Some(pb::letter::Kind::Pay(pay)) => mail.pays.push((to, pay)),
-                Some(pb::letter::Kind::Unload(unload)) => mail.unloads.push((to, unload)),
+                Some(pb::letter::Kind::Strike(strike)) => mail.strikes.push((to, *strike)),
+                Some(pb::letter::Kind::Pay(pay)) => mail.pays.push((to, *pay)),
+                Some(pb::letter::Kind::Unload(unload)) => mail.unloads.push((to, *unload)),
                 Some(pb::letter::Kind::Forward(action)) => {
                     mail.forwarded.entry(to).or_default().push(*action)
                 }
@@ -77,41 +91,50 @@ impl Territory {
                 _ => {}
             }
         }
-        // Edits of different blocks have nothing to do with each other: chunk by chunk is faster.
-        mail.edits.sort_by_key(|edit| (edit.at.chunk(), edit.order));
+        mail.edits.par_sort_by_key(|edit| (edit.at.chunk(), edit.order));
         mail.strikes.sort_by_key(|(_, strike)| (strike.priority, strike.id, strike.unit));
         mail.pays.sort_by_key(|(_, pay)| (pay.priority, pay.id, pay.unit));
         mail
     }
 
-    /// Tries the edits of one chunk in their order: each changes its block if that still is what the unit saw. Tells the
-    /// units what became of them.
-    fn apply(&mut self, tick: u64, at: ChunkPos, edits: &[Edit], outbox: &mut Vec<pb::Letter>) {
+    /// Tries the edits of one chunk in their order: each changes its block if that still is what the unit saw.
+    fn attempt<'a>(&self, edits: &'a [Edit]) -> Tried<'a> {
+        let at = edits[0].at.chunk();
         let occupied = self.occupied(at);
-        // Copies share their blocks until one is changed; what changes nothing must not be written.
-        let mut column = self.columns.get(&at).cloned();
-        let mut done: Vec<&Edit> = Vec::new();
+        let mut tried = Tried {
+            // Copies share their blocks until one is changed; what changes nothing must not be written.
+            column: self.columns.get(&at).cloned(),
+            done: Vec::with_capacity(edits.len()),
+            answers: Vec::with_capacity(edits.len()),
+        };
         for edit in edits {
-            let refused = match edit.at.local().filter(|local| local.z < crate::HEIGHT).zip(column.as_mut()) {
+            let local = edit.at.local().filter(|local| local.z < crate::HEIGHT);
+            let refused = match local.zip(tried.column.as_mut()) {
                 Some((local, column)) if column.get(local) == edit.expect => {
                     let blocked = edit.put.is_solid() && occupied.binary_search(&edit.at).is_ok();
                     if !blocked {
                         column.set(local, edit.put);
-                        done.push(edit);
+                        tried.done.push(edit);
                     }
                     blocked.then_some(OCCUPIED)
                 }
                 _ => Some(TOO_LATE),
             };
-            outbox.push(edit.answer(refused));
+            tried.answers.push(edit.answer(refused));
         }
-        if let Some(column) = column.filter(|_| !done.is_empty())
-            && let Some(known) = self.column_mut(at)
+        tried
+    }
+
+    /// Puts what came of a chunk's edits into the territory, and tells the units.
+    fn accept(&mut self, tick: u64, tried: Tried, outbox: &mut Vec<pb::Letter>) {
+        outbox.extend(tried.answers);
+        if let (Some(column), [_, ..]) = (tried.column, &tried.done[..])
+            && let Some(known) = self.column_mut(column.at())
         {
             *known = column;
         }
-        self.edited.extend(done.iter().map(|edit| edit.at));
-        for edit in done {
+        self.edited.extend(tried.done.iter().map(|edit| edit.at));
+        for edit in tried.done {
             // Buildings occupy nothing, so that no edit of this tick is about one that begins in it.
             if let (Some(kind), Some(site)) = (Kind::of_block(edit.put), &edit.site) {
                 self.begin(tick, kind, edit.at, site);

@@ -109,10 +109,13 @@ impl Territory {
                 return Vec::new();
             }
             Task::Edit { at, expect, put } => {
-                let site = Kind::of_block(put).map(|_| pb::Site {
-                    building: super::born(id, tick),
-                    owner: unit.owner.clone(),
-                    camp: Some(wire::block_pos(unit.camp)),
+                let site = Kind::of_block(put).map(|_| {
+                    let building = super::born(id, tick);
+                    Box::new(pb::Site {
+                        building,
+                        owner: unit.owner.clone(),
+                        camp: Some(wire::block_pos(unit.camp)),
+                    })
                 });
                 let edit = pb::Edit {
                     priority: 0,
@@ -156,7 +159,7 @@ fn request(unit: &Entity, goods: Goods, lot: u64) -> pb::Letter {
         wood: goods.wood,
         stone: goods.stone,
     };
-    letter(unit.camp.region(), pb::letter::Kind::Pay(pay))
+    letter(unit.camp.region(), pb::letter::Kind::Pay(Box::new(pay)))
 }
 
 /// Actions in the order they apply, whatever the order they came in: by id, then player, then content.

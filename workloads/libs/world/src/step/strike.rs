@@ -90,7 +90,7 @@ pub(super) fn blows(tick: u64, attacker: &Entity, priority: (u32, u64), radius: 
         range: blow.range,
     };
     let regions = regions_near(at, tick.saturating_sub(seen), radius).into_iter();
-    regions.map(|to| letter(to, pb::letter::Kind::Strike(strike.clone()))).collect()
+    regions.map(|to| letter(to, pb::letter::Kind::Strike(Box::new(strike.clone())))).collect()
 }
 
 /// The regions of the world with a block at most `reach` blocks sideways from a place, ascending. Units walk one block

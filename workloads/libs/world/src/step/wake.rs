@@ -41,7 +41,7 @@ impl Territory {
                 owner: unit.owner.clone(),
                 at: Some(wire::block_pos(*at)),
             };
-            letter(at.region(), pb::letter::Kind::Unload(unload))
+            letter(at.region(), pb::letter::Kind::Unload(Box::new(unload)))
         };
         outbox.extend(buildings(&View::new(self, unit.at), unit.at).iter().map(ask));
         self.pending.insert(id, Pending::Unload);

@@ -55,6 +55,8 @@ pub(crate) struct Cluster {
     table: Option<Table>,
     wishes: Vec<Wishes>,
     territories: Vec<Territory>,
+    /// The number of each territory's owner.
+    owners: Vec<usize>,
 }
 
 impl Cluster {
@@ -80,6 +82,7 @@ impl Cluster {
             table: None,
             wishes: Vec::new(),
             territories: Vec::new(),
+            owners: Vec::new(),
         };
         cluster.assign(owners);
         cluster
@@ -87,15 +90,30 @@ impl Cluster {
 
     /// Throws all memory away and gives the regions to new owners.
     pub(crate) fn assign(&mut self, owners: impl Fn(usize) -> usize) {
+        self.territories.clear();
+        self.owners.clear();
+        self.reassign(owners);
+    }
+
+    /// Gives the regions to new owners, between two ticks; each keeps what it knows of its own.
+    pub(crate) fn reassign(&mut self, owners: impl Fn(usize) -> usize) {
         let mut parts = BTreeMap::<usize, Vec<RegionPos>>::new();
         for (i, region) in regions_of(self.radius).into_iter().enumerate() {
             parts.entry(owners(i)).or_default().push(region);
         }
-        let territory = |part| match &self.generator {
-            Some(generator) => Territory::new(part, self.first).growing(generator.clone(), self.radius),
-            None => Territory::new(part, self.radius),
+        self.territories.iter_mut().for_each(|territory| territory.forget(&self.written.changed));
+        let mut known: BTreeMap<usize, Territory> =
+            self.owners.drain(..).zip(self.territories.drain(..)).collect();
+        let nothing = || match &self.generator {
+            Some(generator) => Territory::new([], self.first).growing(generator.clone(), self.radius),
+            None => Territory::new([], self.radius),
         };
-        self.territories = parts.into_values().map(territory).collect();
+        for (owner, part) in parts {
+            let mut territory = known.remove(&owner).unwrap_or_else(nothing);
+            territory.reassign(part);
+            self.territories.push(territory);
+            self.owners.push(owner);
+        }
         self.epoch += 1;
     }
 
@@ -146,7 +164,7 @@ impl Cluster {
         let mut written = Changes::default();
         for territory in &mut self.territories {
             let changes = territory.commit(tick, inboxes.remove(0));
-            written.chunks.extend(changes.chunks);
+            written.columns.extend(changes.columns);
             written.entities.extend(changes.entities);
             written.born.extend(changes.born);
             written.changed.extend(changes.changed);
@@ -264,18 +282,18 @@ impl Cluster {
     }
 
     fn store(&mut self, mut written: Changes) {
-        written.chunks.sort();
+        written.columns.sort_by_key(Column::at);
         written.entities.sort();
         written.born.sort();
         written.changed.sort();
         let once = |length: usize, unique: usize| assert_eq!(length, unique, "written twice: {written:?}");
-        once(written.chunks.len(), written.chunks.iter().map(|(at, _)| at).collect::<BTreeSet<_>>().len());
+        once(written.columns.len(), written.columns.iter().map(Column::at).collect::<BTreeSet<_>>().len());
         once(
             written.entities.len(),
             written.entities.iter().map(|(id, _)| id).collect::<BTreeSet<_>>().len(),
         );
-        self.stored.extend(written.chunks.iter().map(|(at, _)| *at));
-        self.chunks.extend(written.chunks.iter().cloned());
+        self.stored.extend(written.columns.iter().map(Column::at));
+        self.chunks.extend(written.columns.iter().map(|column| (column.at(), column.encode())));
         self.entities.extend(written.entities.iter().cloned());
         self.written = written;
     }

@@ -1,0 +1,53 @@
+//! Writes what a tick changed, in parts: while the shards take one, the next is encoded. Knows columns and their bytes, not
+//! the tick they are of.
+
+use bytes::Bytes;
+use fortia_rdb::world::{Changes, Commit};
+use fortia_vec::ChunkPos;
+use fortia_world::chunk::Column;
+use fortia_world::step;
+use rayon::prelude::*;
+use tokio::task::spawn_blocking;
+
+use crate::frame::FrameError;
+use crate::metrics::Metrics;
+
+/// Chunks that are encoded and written in one go.
+const PART: usize = 256;
+
+/// Writes all that changed, and removes the locks of these chunks. It does not count before the commit's end.
+pub(crate) async fn write<'a>(
+    mut commit: Commit<'a>,
+    changes: step::Changes,
+    unlocked: Vec<ChunkPos>,
+    metrics: &Metrics,
+) -> Result<Commit<'a>, FrameError> {
+    metrics.chunks.inc_by(changes.columns.len() as u64);
+    metrics.entities.inc_by(changes.entities.len() as u64);
+    let entities = changes.entities.into_iter().map(|(id, bytes)| (id, Bytes::from(bytes)));
+    let mut part =
+        Changes { entities: entities.collect(), born: changes.born, unlocked, ..Changes::default() };
+    let mut columns = changes.columns;
+    while !columns.is_empty() {
+        let next = columns.split_off(columns.len().saturating_sub(PART));
+        let encoded = spawn_blocking(move || encode(&next));
+        metrics.bytes.inc_by(size(&part));
+        let (encoded, written) = tokio::join!(encoded, commit.write(&part));
+        written?;
+        part = Changes { chunks: encoded?, ..Changes::default() };
+    }
+    metrics.bytes.inc_by(size(&part));
+    commit.write(&part).await?;
+    Ok(commit)
+}
+
+/// Columns as they are stored.
+fn encode(columns: &[Column]) -> Vec<(ChunkPos, Bytes)> {
+    columns.par_iter().map(|column| (column.at(), Bytes::from(column.encode()))).collect()
+}
+
+/// Bytes of chunks and entities.
+fn size(part: &Changes) -> u64 {
+    let chunks = part.chunks.iter().map(|(_, bytes)| bytes.len());
+    chunks.chain(part.entities.iter().map(|(_, bytes)| bytes.len())).sum::<usize>() as u64
+}
