@@ -1,8 +1,8 @@
 //! The game server's state and its routes. Knows which handler answers what.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -14,8 +14,10 @@ use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::allowance::Allowances;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::read::Reader;
 use crate::session::Sessions;
 use crate::{look, play, update};
@@ -32,8 +34,12 @@ pub(crate) struct App {
     pub(crate) reader: Reader,
     /// The committed ticks.
     pub(crate) feed: Feed,
+    /// Whether the shards are there and take writes.
+    pub(crate) pulse: watch::Receiver<Pulse>,
     /// Who is logged in.
     pub(crate) sessions: Sessions,
+    /// How many orders players may give.
+    pub(crate) allowances: Mutex<Allowances>,
     /// Counters.
     pub(crate) metrics: Metrics,
     /// Ends the streams of events.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fortia_common::pace::Pace;
 use fortia_common::topology::{Phase, Topology};
 use fortia_vec::ChunkPos;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -19,9 +19,11 @@ use crate::ticks::{Committed, Ticks};
 
 /// News kept for subscribers that are slow to take them; a slower one catches up from the history.
 const NEWS: usize = 16;
+/// Subscribers that may read what they missed at once: all come back together when their server has gone.
+const CATCHING_UP: usize = 8;
 /// How long to wait for a tick before asking again.
 const WAIT: Duration = Duration::from_secs(5);
-/// How long to wait for a tick before reading again what could not be read.
+/// How long to wait before reading again what could not be read.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// The newest committed tick this server knows.
@@ -43,7 +45,10 @@ struct Inner {
     now: watch::Sender<Now>,
     history: Mutex<History>,
     pace: Mutex<Pace>,
+    owed: watch::Sender<Owed>,
     news: broadcast::Sender<Arc<News>>,
+    /// Leave to read what was missed.
+    catching_up: Semaphore,
     /// How many subscribers watch a chunk.
     watched: Mutex<HashMap<ChunkPos, usize>>,
 }
@@ -55,10 +60,21 @@ impl Default for Feed {
             now: watch::Sender::new(Now { tick: 0, since: Instant::now() }),
             history: Mutex::default(),
             pace: Mutex::default(),
+            owed: watch::Sender::default(),
             news: broadcast::Sender::new(NEWS),
+            catching_up: Semaphore::new(CATCHING_UP),
             watched: Mutex::default(),
         }))
     }
+}
+
+/// What is to be told.
+#[derive(Debug, Default)]
+struct Owed {
+    /// As of this tick.
+    tick: u64,
+    /// Changed since what was told last; none is news, too: the tick.
+    chunks: BTreeSet<ChunkPos>,
 }
 
 /// Makes chunks be read and told about until it is dropped.
@@ -75,15 +91,32 @@ impl Feed {
         self.0.now.subscribe()
     }
 
+    /// The time from one tick to the next as the last ones came, where that is longer than wanted.
+    pub(crate) fn period(&self, wanted: Duration) -> Duration {
+        let real = lock(&self.0.pace).period_ms().map(|ms| Duration::from_secs_f64(ms / 1000.0));
+        real.map_or(wanted, |real| real.max(wanted))
+    }
+
     /// How many times as long as wanted the last ticks took; none before there are two.
     pub(crate) fn dilation(&self, wanted: Duration) -> Option<f64> {
         lock(&self.0.pace).dilation(wanted)
     }
 
-    /// The newest tick and what changed after tick `after` up to it.
-    pub(crate) fn since(&self, after: u64) -> (u64, Since) {
+    /// The newest committed tick.
+    pub(crate) fn newest(&self) -> Now {
+        *self.0.now.borrow()
+    }
+
+    /// The newest tick, and which of the chunks `of` changed after tick `after` up to it.
+    pub(crate) fn since(&self, after: u64, of: &BTreeSet<ChunkPos>) -> (u64, Since) {
         let history = lock(&self.0.history);
-        (self.0.now.borrow().tick, history.since(after))
+        (self.newest().tick, history.since(after, of))
+    }
+
+    /// Waits for leave to read what a subscriber missed, until it is dropped.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.0.catching_up.acquire().await.ok()
     }
 
     /// Starts to watch chunks. What changed up to the tick that [`Feed::since`] returns afterwards is the caller's to
@@ -98,21 +131,21 @@ impl Feed {
     }
 
     /// Takes in committed ticks, oldest first. Returns the watched chunks they changed.
-    fn take(&self, ticks: Vec<Committed>) -> BTreeSet<ChunkPos> {
-        let mut changed = BTreeSet::new();
+    fn take(&self, ticks: &[Committed]) -> BTreeSet<ChunkPos> {
+        // What comes while we listen has just been committed, whatever the scheduler's clock says.
+        let listened = *self.0.begun.borrow();
         {
-            let mut history = lock(&self.0.history);
+            let (mut history, mut pace) = (lock(&self.0.history), lock(&self.0.pace));
             for tick in ticks {
-                lock(&self.0.pace).committed(tick.at);
-                changed.extend(tick.changed.iter().copied());
-                self.0.now.send_replace(Now { tick: tick.tick, since: tick.since });
-                history.push(tick.tick, tick.changed);
+                let since = if listened { Instant::now() } else { tick.since };
+                pace.committed(tick.at);
+                history.push(tick.tick, &tick.changed);
+                self.0.now.send_replace(Now { tick: tick.tick, since });
             }
         }
         // After the ticks are known: whoever starts to watch from here on reads what they changed.
         let watched = lock(&self.0.watched);
-        changed.retain(|at| watched.contains_key(at));
-        changed
+        ticks.iter().flat_map(|tick| &tick.changed).filter(|at| watched.contains_key(at)).copied().collect()
     }
 
     /// Waits until the newest tick is known, or `stop`.
@@ -143,34 +176,55 @@ impl Feed {
     }
 
     /// Follows the ticks until `stop`. Databases that do not answer are asked again; nothing is left out.
-    pub(crate) async fn follow(self, mut ticks: Ticks, reader: Reader, stop: CancellationToken) {
-        let mut owed: Option<BTreeSet<ChunkPos>> = None;
+    pub(crate) async fn follow(self, mut ticks: Ticks, stop: CancellationToken) {
         loop {
-            let after = self.0.now.borrow().tick;
             // At first only what is there already: a world that is paused must be served too.
-            let wait = match (*self.0.begun.borrow(), &owed) {
-                (false, _) => Duration::ZERO,
-                (true, Some(_)) => RETRY,
-                (true, None) => WAIT,
-            };
+            let wait = if *self.0.begun.borrow() { WAIT } else { Duration::ZERO };
             let new = tokio::select! {
-                new = ticks.after(after, wait) => new,
+                new = ticks.after(self.newest().tick, wait) => new,
                 () = stop.cancelled() => return,
             };
             if new.is_empty() {
                 self.0.begun.send_replace(true);
             } else {
-                owed.get_or_insert_default().extend(self.take(new));
-            }
-            if let Some(chunks) = owed.take() {
-                owed = self.tell(&reader, chunks).await;
+                self.owe(self.take(&new));
             }
         }
     }
 
-    /// Reads these chunks and tells everyone. Returns them when they cannot be read now.
-    async fn tell(&self, reader: &Reader, chunks: BTreeSet<ChunkPos>) -> Option<BTreeSet<ChunkPos>> {
-        let tick = self.0.now.borrow().tick;
+    /// Puts down what is to be told as of the newest tick.
+    fn owe(&self, changed: BTreeSet<ChunkPos>) {
+        let tick = self.newest().tick;
+        self.0.owed.send_modify(|owed| {
+            owed.tick = tick;
+            owed.chunks.extend(changed);
+        });
+    }
+
+    /// Tells what [`Feed::follow`] puts down, until `stop`. Apart from it: however long the shards take to answer, the
+    /// newest tick is known.
+    pub(crate) async fn tell(self, reader: Reader, stop: CancellationToken) {
+        let mut owed = self.0.owed.subscribe();
+        let telling = async {
+            // The sender lives as long as self. What is put down while it is told comes in the next round; a round with
+            // nothing new says a tick again, which subscribers know already.
+            while owed.changed().await.is_ok() {
+                let mut now = Owed::default();
+                self.0.owed.send_if_modified(|owed| {
+                    now = Owed { tick: owed.tick, chunks: std::mem::take(&mut owed.chunks) };
+                    false
+                });
+                if let Some(chunks) = self.tell_now(&reader, now).await {
+                    tokio::time::sleep(RETRY).await;
+                    self.0.owed.send_modify(|owed| owed.chunks.extend(chunks));
+                }
+            }
+        };
+        stop.run_until_cancelled(telling).await;
+    }
+
+    /// Reads what is owed and tells everyone. Returns the chunks when they cannot be read now.
+    async fn tell_now(&self, reader: &Reader, Owed { tick, chunks }: Owed) -> Option<BTreeSet<ChunkPos>> {
         let at: Vec<ChunkPos> = chunks.iter().copied().collect();
         match reader.area_at(tick, &at).await {
             Ok(area) => {

@@ -1,15 +1,18 @@
 //! The game server: the world over REST. Anyone may look; who is logged in may join and give orders. It keeps no
-//! state of its own: any game server answers any request.
+//! state that matters: any game server answers any request.
 
+mod allowance;
 mod app;
 mod area;
 mod feed;
+mod format;
 mod history;
 mod look;
 mod metrics;
 mod news;
 mod order;
 mod play;
+mod pulse;
 mod read;
 mod refusal;
 mod session;
@@ -19,7 +22,7 @@ mod update;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use fortia_common::boot::Boot;
 use fortia_common::server::Server;
@@ -29,11 +32,13 @@ use fortia_rdb::control::ControlDb;
 use fortia_rdb::world::World;
 use fortia_rest::{Admin, Limits, Readiness, Registry};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{ActionIds, App};
 use crate::feed::Feed;
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::read::Reader;
 use crate::session::Sessions;
 use crate::ticks::Ticks;
@@ -108,16 +113,24 @@ async fn serve(
     let feed = Feed::default();
     let reader = Reader::new(world.clone(), feed.now(), server.config());
     let ticks = Ticks::new(control, server.topology());
-    let following = tokio::spawn(feed.clone().follow(ticks, reader.clone(), server.stopping()));
+    let following = tokio::spawn(feed.clone().follow(ticks, server.stopping()));
+    let telling = tokio::spawn(feed.clone().tell(reader.clone(), server.stopping()));
     tokio::spawn(feed.clone().forget_holds(server.topology(), server.stopping()));
     feed.begun(&server.stopping()).await;
+    let pulse = watch::Sender::new(Pulse::Open);
+    let mut known = pulse.subscribe();
+    tokio::spawn(pulse::follow(world.clone(), server.topology(), pulse, server.stopping()));
+    // Nothing is said of the shards before they were asked. An error only says that the server ends.
+    let _ = known.changed().await;
     let app = Arc::new(App {
         config: server.config(),
         topology: server.topology(),
         world,
         reader,
         feed,
+        pulse: known,
         sessions: Sessions::new(Accounts::connect(server.boot(), server.topology())),
+        allowances: Mutex::default(),
         metrics: counters.game,
         stop: server.stopping(),
         action_ids: ActionIds::default(),
@@ -128,8 +141,10 @@ async fn serve(
     let ended = fortia_rest::serve(listener, api, limits, server.stopping()).await;
     readiness.set("booted", false);
     server.stop().await;
-    if let Err(error) = following.await {
-        tracing::error!(%error, "task that follows the ticks failed");
+    for (task, ended) in [("follow", following.await), ("tell", telling.await)] {
+        if let Err(error) = ended {
+            tracing::error!(task, %error, "task on the ticks failed");
+        }
     }
     Ok(ended?)
 }

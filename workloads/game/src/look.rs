@@ -7,12 +7,11 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Response};
 use bytes::Bytes;
-use fortia_proto::world::v1 as pb;
 use fortia_rest::{Json, Problem, Query};
 use fortia_vec::ChunkPos;
 use fortia_world::chunk::{Column, Lines};
 use fortia_world::{HEIGHT, generate};
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -21,11 +20,12 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::app::App;
 use crate::area::{self, READ_LIMIT};
+use crate::format::{self, Format, PROTOBUF};
+use crate::pulse::Pulse;
 use crate::read::{ReadError, Seen};
 use crate::refusal;
 use crate::shapes::{ChunkShape, EntityShape};
 
-const PROTOBUF: &str = "application/x-protobuf";
 /// Carries the tick of an answer also where there is no body.
 const TICK: HeaderName = HeaderName::from_static("fortia-tick");
 
@@ -37,12 +37,26 @@ pub(crate) enum Mode {
     Live,
     /// No tick is committed for now: the world can be seen but does not move.
     Paused,
+    /// As paused, because part of the world's database does not answer: what is seen may be some ticks old.
+    ReadOnly,
 }
 
+/// Ticks that did not come for so many periods do not go on.
+const LATE_PERIODS: u32 = 3;
+/// Ticks that are less late than this may only be slow.
+const LATE: Duration = Duration::from_secs(2);
+
 impl Mode {
-    /// The mode by whether a re-sharding holds the tick, and how long ago the last tick was committed.
-    pub(crate) fn of(held: bool, quiet: Duration, period: Duration) -> Mode {
-        if held || quiet > (period * 5).max(Duration::from_secs(5)) { Mode::Paused } else { Mode::Live }
+    /// The mode by what the shards' primaries say, whether a re-sharding holds the tick, how long ago the last tick was
+    /// committed, and how long ticks take these days.
+    pub(crate) fn of(pulse: Pulse, held: bool, quiet: Duration, period: Duration) -> Mode {
+        let late = quiet > period.saturating_mul(LATE_PERIODS).max(LATE);
+        match pulse {
+            Pulse::Silent => Mode::ReadOnly,
+            Pulse::Frozen => Mode::Paused,
+            Pulse::Open if held || late => Mode::Paused,
+            Pulse::Open => Mode::Live,
+        }
     }
 }
 
@@ -126,14 +140,13 @@ pub(crate) async fn map() -> Html<&'static str> {
 #[utoipa::path(get, path = "/info", responses((status = 200, body = Info)))]
 pub(crate) async fn info(State(app): State<Arc<App>>) -> Json<Info> {
     let world = app.config.borrow().world.clone();
-    let now = *app.feed.now().borrow();
     Json(Info {
         size: world.radius.saturating_mul(2).saturating_add(1),
         radius: world.radius,
         limit: world.limit,
         height: u32::from(HEIGHT),
         seed: world.seed.to_string(),
-        tick: now.tick,
+        tick: app.feed.newest().tick,
         tick_period_ms: world.tick_period_ms,
         dilation: app.feed.dilation(Duration::from_millis(world.tick_period_ms)).map(to_hundredths),
         mode: app.mode(),
@@ -144,38 +157,39 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Json<Info> {
 
 /// The chunks (x[i], y[i]).
 ///
-/// As JSON, or as protobuf `fortia.world.v1.Chunks` for `Accept: application/x-protobuf`. The ETag changes with the
-/// chunks' content, not with the tick; the tick is also in the header `fortia-tick`.
+/// As JSON, or as protobuf `fortia.world.v1.Chunks` for `Accept: application/x-protobuf`, whose `chunks` are the bytes
+/// as they are stored. The ETag changes with the chunks' content, not with the tick; the tick is also in the header
+/// `fortia-tick`.
 #[utoipa::path(get, path = "/chunks", params(ChunksQuery), responses(
-    (status = 200, body = ChunksAnswer),
+    (status = 200, description = "The chunks", headers(
+        ("fortia-tick" = u64, description = "The chunks are as they were after this tick"),
+        ("etag" = String, description = "Names the chunks' content"),
+    ), content((ChunksAnswer = "application/json"), (Vec<u8> = "application/x-protobuf"))),
     (status = 304, description = "If-None-Match names what is there"),
     (status = 400, description = "The query names no area", body = Problem, content_type = "application/problem+json"),
+    (status = 406, description = "Accept names neither format", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn chunks(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Query(ChunksQuery { x, y, hidden }): Query<ChunksQuery>,
 ) -> Result<Response, Problem> {
-    let at = app.area(&AreaQuery { x, y })?;
+    let format = format::wanted(&headers).ok_or_else(|| {
+        let detail = format!("chunks are sent as application/json or {PROTOBUF}: name one of them in Accept");
+        Problem::with(StatusCode::NOT_ACCEPTABLE, detail)
+    })?;
+    let at = app.area(x.as_deref(), y.as_deref())?;
     let hidden = hidden.unwrap_or(false);
     let seen = app.reader.chunks(&at).await.map_err(refusal::of_world)?;
-    let protobuf = accepts_protobuf(&headers);
-    let tag = tag(
-        if protobuf {
-            'p'
-        } else if hidden {
-            'h'
-        } else {
-            'j'
-        },
-        &seen.it,
-    );
-    let mut response = if is_known(&headers, &tag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else if protobuf {
-        ([(CONTENT_TYPE, PROTOBUF)], as_protobuf(&seen).map_err(refusal::of_world)?).into_response()
-    } else {
-        Json(as_json(&seen, hidden).map_err(refusal::of_world)?).into_response()
+    let tag = match format {
+        Format::Protobuf => tag('p', &seen.it),
+        Format::Json if hidden => tag('h', &seen.it),
+        Format::Json => tag('j', &seen.it),
+    };
+    let mut response = match format {
+        _ if is_known(&headers, &tag) => StatusCode::NOT_MODIFIED.into_response(),
+        Format::Protobuf => ([(CONTENT_TYPE, PROTOBUF)], as_protobuf(seen.tick, &seen.it)).into_response(),
+        Format::Json => Json(as_json(&seen, hidden).map_err(refusal::of_world)?).into_response(),
     };
     let kept = response.headers_mut();
     kept.insert(TICK, HeaderValue::from(seen.tick));
@@ -194,18 +208,19 @@ pub(crate) async fn chunks(
 ))]
 pub(crate) async fn entities(
     State(app): State<Arc<App>>,
-    Query(query): Query<AreaQuery>,
+    Query(AreaQuery { x, y }): Query<AreaQuery>,
 ) -> Result<Json<EntitiesAnswer>, Problem> {
-    let seen = app.reader.area(&app.area(&query)?).await.map_err(refusal::of_world)?;
+    let at = app.area(x.as_deref(), y.as_deref())?;
+    let seen = app.reader.area(&at).await.map_err(refusal::of_world)?;
     let entities = seen.it.entities.iter().map(EntityShape::from).collect();
     Ok(Json(EntitiesAnswer { tick: seen.tick, entities }))
 }
 
 impl App {
     /// The chunks of this world that a query names.
-    fn area(&self, query: &AreaQuery) -> Result<Vec<ChunkPos>, Problem> {
-        let mut at = area::parse(query.x.as_deref(), query.y.as_deref(), READ_LIMIT)
-            .map_err(|error| Problem::bad_request(error.to_string()))?;
+    fn area(&self, x: Option<&str>, y: Option<&str>) -> Result<Vec<ChunkPos>, Problem> {
+        let mut at =
+            area::parse(x, y, READ_LIMIT).map_err(|error| Problem::bad_request(error.to_string()))?;
         let limit = self.config.borrow().world.limit;
         at.retain(|at| at.is_within(limit));
         Ok(at)
@@ -214,8 +229,8 @@ impl App {
     /// Whether ticks go on.
     pub(crate) fn mode(&self) -> Mode {
         let held = self.topology.borrow().phase.is_some_and(|phase| phase.holds_tick());
-        let quiet = self.feed.now().borrow().since.elapsed();
-        Mode::of(held, quiet, Duration::from_millis(self.config.borrow().world.tick_period_ms))
+        let wanted = Duration::from_millis(self.config.borrow().world.tick_period_ms);
+        Mode::of(*self.pulse.borrow(), held, self.feed.newest().since.elapsed(), self.feed.period(wanted))
     }
 }
 
@@ -254,18 +269,18 @@ fn runs(lines: &Lines) -> Vec<u32> {
     runs
 }
 
-fn as_protobuf(seen: &Seen<Vec<(ChunkPos, Bytes)>>) -> Result<Vec<u8>, ReadError> {
-    let chunk =
-        |bytes: &Bytes| Ok(pb::Chunk::decode(&bytes[..]).map_err(fortia_world::chunk::ColumnError::from)?);
-    let chunks = seen.it.iter().map(|(_, bytes)| chunk(bytes)).collect::<Result<_, ReadError>>()?;
-    Ok(pb::Chunks { tick: seen.tick, chunks }.encode_to_vec())
+/// `fortia.world.v1.Chunks` with its messages as the bytes they are stored as: in protobuf both look the same.
+#[derive(Clone, PartialEq, Message)]
+struct StoredChunks {
+    #[prost(uint64, tag = "1")]
+    tick: u64,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    chunks: Vec<Bytes>,
 }
 
-fn accepts_protobuf(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted
-        .flat_map(|list| list.split(','))
-        .any(|kind| kind.split(';').next().is_some_and(|k| k.trim() == PROTOBUF))
+fn as_protobuf(tick: u64, chunks: &[(ChunkPos, Bytes)]) -> Vec<u8> {
+    let chunks = chunks.iter().map(|(_, bytes)| bytes.clone()).collect();
+    StoredChunks { tick, chunks }.encode_to_vec()
 }
 
 /// A weak tag of the content: the same chunks have the same tag in every tick and however they are compressed.
@@ -291,16 +306,27 @@ fn is_known(headers: &HeaderMap, tag: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use fortia_proto::world::v1 as pb;
+
     use super::*;
 
     #[test]
-    fn a_world_is_paused_when_held_or_quiet_for_five_periods_but_at_least_five_seconds() {
+    fn a_world_is_paused_when_held_or_frozen_or_quiet_for_three_periods_but_at_least_two_seconds() {
         let seconds = Duration::from_secs;
-        assert_eq!(Mode::of(false, seconds(5), seconds(1)), Mode::Live);
-        assert_eq!(Mode::of(false, seconds(6), seconds(1)), Mode::Paused);
-        assert_eq!(Mode::of(false, seconds(14), seconds(3)), Mode::Live);
-        assert_eq!(Mode::of(false, seconds(16), seconds(3)), Mode::Paused);
-        assert_eq!(Mode::of(true, seconds(0), seconds(1)), Mode::Paused);
+        let of = |held, quiet, period| Mode::of(Pulse::Open, held, seconds(quiet), seconds(period));
+        assert_eq!(of(false, 2, 0), Mode::Live);
+        assert_eq!(of(false, 3, 0), Mode::Paused);
+        assert_eq!(of(false, 9, 3), Mode::Live);
+        assert_eq!(of(false, 10, 3), Mode::Paused);
+        assert_eq!(of(true, 0, 1), Mode::Paused);
+        assert_eq!(Mode::of(Pulse::Frozen, false, seconds(0), seconds(1)), Mode::Paused);
+    }
+
+    #[test]
+    fn a_world_with_a_silent_shard_is_read_only_however_fresh_its_last_tick() {
+        for held in [false, true] {
+            assert_eq!(Mode::of(Pulse::Silent, held, Duration::ZERO, Duration::from_secs(1)), Mode::ReadOnly);
+        }
     }
 
     #[test]
@@ -324,11 +350,14 @@ mod tests {
     }
 
     #[test]
-    fn protobuf_is_sent_to_who_asks_for_it() {
-        let headers = |value: &str| HeaderMap::from_iter([(ACCEPT, value.parse().expect("header"))]);
-        assert!(accepts_protobuf(&headers("application/x-protobuf")));
-        assert!(accepts_protobuf(&headers("text/html, application/x-protobuf;q=0.9")));
-        assert!(!accepts_protobuf(&headers("*/*")));
-        assert!(!accepts_protobuf(&HeaderMap::new()));
+    fn stored_bytes_are_the_chunks_that_clients_decode() {
+        let columns = [Column::empty(ChunkPos::new(0, 0)), Column::empty(ChunkPos::new(-1, 2))];
+        let stored: Vec<(ChunkPos, Bytes)> =
+            columns.iter().map(|column| (column.at(), column.encode().into())).collect();
+        let chunks = pb::Chunks::decode(&as_protobuf(7, &stored)[..]).expect("protobuf");
+        assert_eq!(chunks.tick, 7);
+        let decoded: Vec<_> =
+            chunks.chunks.iter().map(|chunk| Column::from_proto(chunk).expect("a column")).collect();
+        assert_eq!(decoded, columns);
     }
 }

@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 pub(crate) struct Metrics {
     subscribers: Gauge,
     actions: Counter,
+    refused: Counter,
 }
 
 /// A subscriber that is counted until it is dropped.
@@ -22,6 +23,8 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("fortia_game");
         registry.register("subscribers", "Clients that watch an area", metrics.subscribers.clone());
         registry.register("actions", "Actions queued for a tick", metrics.actions.clone());
+        let text = "Requests refused because their player gave too many orders";
+        registry.register("actions_refused", text, metrics.refused.clone());
         metrics
     }
 
@@ -29,6 +32,11 @@ impl Metrics {
     pub(crate) fn subscriber(&self, limit: i64) -> Option<Counted> {
         let counted = Counted(self.subscribers.clone());
         (self.subscribers.inc() < limit).then_some(counted)
+    }
+
+    /// Counts a request that is over its player's allowance.
+    pub(crate) fn refused(&self) {
+        self.refused.inc();
     }
 
     /// Counts an action.

@@ -2,8 +2,8 @@
 //! shows what one has.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -20,6 +20,7 @@ use prost::Message;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::allowance;
 use crate::app::App;
 use crate::order::{self, Orders, Wish};
 use crate::read::Seen;
@@ -87,10 +88,11 @@ pub(crate) struct ActionsAnswer {
 }
 
 /// Joins this world: a start position and first units. Joining again changes nothing and answers the same with 200.
-#[utoipa::path(post, path = "/register", responses(
+#[utoipa::path(post, path = "/register", security(("bearer" = []), ("cookie" = [])), responses(
     (status = 201, description = "Joined", body = JoinAnswer),
     (status = 200, description = "Had joined before", body = JoinAnswer),
     (status = 401, description = "Not logged in", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many orders: see Retry-After", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "The world is paused", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn register(State(app): State<Arc<App>>, Player(name): Player) -> Result<Response, Problem> {
@@ -124,7 +126,7 @@ async fn join(app: &App, name: &str) -> Result<(Joined, Vec<u64>), Problem> {
     };
     // It may have to make hundreds of chunks.
     let owner = name.to_owned();
-    let found = tokio::task::spawn_blocking(move || start::position(info.seed, info.size, &owner)).await;
+    let found = tokio::task::spawn_blocking(move || start::position(info.seed, info.radius, &owner)).await;
     let start = found.map_err(|error| {
         tracing::error!(player = name, %error, "no start position was found");
         Problem::internal()
@@ -136,16 +138,31 @@ async fn join(app: &App, name: &str) -> Result<(Joined, Vec<u64>), Problem> {
     Ok((player, units))
 }
 
-async fn spawn(app: &App, name: &str, at: BlockPos) -> Result<u64, Problem> {
+async fn spawn(app: &App, name: &Arc<str>, at: BlockPos) -> Result<u64, Problem> {
+    // Until the camp is there every try is an action more in the list.
+    allow(app, name, 1)?;
     let units = start::unit_ids(name, start::UNITS);
-    let spawn = pb::Spawn { owner: name.to_owned(), at: Some(wire::block_pos(at)), units };
+    let spawn = pb::Spawn { owner: name.to_string(), at: Some(wire::block_pos(at)), units };
     queue(app, name, at, pb::action::Kind::Spawn(spawn)).await
+}
+
+/// Takes orders off what the player may give, or says how long to wait.
+fn allow(app: &App, player: &Arc<str>, orders: u32) -> Result<(), Problem> {
+    let period = Duration::from_millis(app.config.borrow().world.tick_period_ms);
+    let mut allowances = app.allowances.lock().unwrap_or_else(PoisonError::into_inner);
+    allowances.take(player, orders, period, Instant::now()).map_err(|wait| {
+        app.metrics.refused();
+        let (often, once) = (allowance::PER_PERIOD, allowance::AT_ONCE);
+        let detail =
+            format!("too many orders: give at most {often} a tick, or {once} at once after a while without");
+        Problem::too_many(detail, wait)
+    })
 }
 
 /// Puts an action into the list of the next tick of the region of `at`. Returns the tick.
 async fn queue(app: &App, player: &str, at: BlockPos, kind: pb::action::Kind) -> Result<u64, Problem> {
     let action = pb::Action { id: app.action_id(), player: player.to_owned(), kind: Some(kind) };
-    let next = app.feed.now().borrow().tick + 1;
+    let next = app.feed.newest().tick + 1;
     let bytes = Bytes::from(action.encode_to_vec());
     let tick = app.world.push_action(next, at.region(), bytes).await.map_err(refusal::of_world)?;
     app.metrics.action();
@@ -153,7 +170,7 @@ async fn queue(app: &App, player: &str, at: BlockPos, kind: pb::action::Kind) ->
 }
 
 /// Opens a play session: the player and what it has.
-#[utoipa::path(post, path = "/enter", responses(
+#[utoipa::path(post, path = "/enter", security(("bearer" = []), ("cookie" = [])), responses(
     (status = 200, body = EnterAnswer),
     (status = 401, description = "Not logged in", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "Has not joined", body = Problem, content_type = "application/problem+json"),
@@ -178,7 +195,7 @@ pub(crate) async fn enter(
 }
 
 /// What one has: units, buildings and the stock.
-#[utoipa::path(get, path = "/units", responses(
+#[utoipa::path(get, path = "/units", security(("bearer" = []), ("cookie" = [])), responses(
     (status = 200, body = Holdings),
     (status = 401, description = "Not logged in", body = Problem, content_type = "application/problem+json"),
 ))]
@@ -230,12 +247,16 @@ fn not_joined() -> Problem {
 ///
 /// Kinds of orders: hold; move with `to`; chop or mine with `at`; build with `at` and `block`; attack with `target`;
 /// train with `recruit`. An order replaces the one before. Whether the world allows it shows in the unit's `outcome`.
-#[utoipa::path(post, path = "/actions", request_body = Orders, responses(
+///
+/// A player may give 64 orders in each period of the tick, and up to 256 at once after a while without orders. Who
+/// gives more is answered 429, with the seconds to wait in Retry-After; none of the request's orders is taken then.
+#[utoipa::path(post, path = "/actions", request_body = Orders, security(("bearer" = []), ("cookie" = [])), responses(
     (status = 202, description = "Queued", body = ActionsAnswer),
     (status = 401, description = "Not logged in", body = Problem, content_type = "application/problem+json"),
     (status = 403, description = "Not one's own unit", body = Problem, content_type = "application/problem+json"),
     (status = 409, description = "A unit takes no orders now, or a target is not there", body = Problem, content_type = "application/problem+json"),
     (status = 422, description = "Orders that make no sense", body = Problem, content_type = "application/problem+json"),
+    (status = 429, description = "Too many orders: see Retry-After", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "The world is paused", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn actions(
@@ -245,8 +266,9 @@ pub(crate) async fn actions(
 ) -> Result<Response, Problem> {
     let limit = app.config.borrow().world.limit;
     let wishes = order::parse(&orders, limit).map_err(|error| Problem::unprocessable(error.to_string()))?;
+    allow(&app, &name, wishes.len() as u32)?;
     let own = app.reader.player_entities(&name).await.map_err(refusal::of_world)?;
-    if let Some((unit, _)) = wishes.iter().find(|(unit, _)| !own.contains(unit)) {
+    if let Some((unit, _)) = wishes.iter().find(|(unit, _)| own.binary_search(unit).is_err()) {
         return Err(Problem::forbidden(format!(
             "unit {unit} is not yours: order units listed by GET /units"
         )));

@@ -24,7 +24,7 @@ pub(crate) struct Place {
 }
 
 /// One chunk column of 16 x 16 x height blocks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct ChunkShape {
     /// In chunks, west to east.
     pub(crate) x: i32,
@@ -34,13 +34,13 @@ pub(crate) struct ChunkShape {
     pub(crate) height: u32,
     /// Names of the blocks used here.
     #[schema(example = json!(["air", "stone", "grass"]))]
-    pub(crate) palette: Vec<String>,
+    pub(crate) palette: Vec<&'static str>,
     /// Pairs of index into the palette and number of blocks: x runs fastest, then y, then z.
     #[schema(example = json!([1, 4096, 2, 256, 0, 12032]))]
     pub(crate) runs: Vec<u32>,
     /// With `hidden=true`: lengths of runs in the same order, of blocks that can be seen and of hidden ones in turn. A
     /// block is hidden when it is solid and so is all around it; at the rim of the chunks asked for none is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = json!([0, 16128, 256]))]
     pub(crate) hidden: Option<Vec<u32>>,
     /// Ids of the entities that stand here, ascending.
@@ -49,14 +49,14 @@ pub(crate) struct ChunkShape {
 }
 
 /// One entity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct EntityShape {
     /// 64-bit number as text.
     #[schema(example = "9259542123273814144")]
     pub(crate) id: String,
     /// `handyman`, `fighter`, `camp`, `house` or `barracks`.
     #[schema(example = "handyman")]
-    pub(crate) kind: String,
+    pub(crate) kind: &'static str,
     /// Name of the player who commands it.
     pub(crate) owner: String,
     /// Where it stands.
@@ -65,9 +65,9 @@ pub(crate) struct EntityShape {
     pub(crate) health: u32,
     /// What it does: `rising` (being built), `training`, `dead`, `resting` or `unloading`, or else the kind of its order.
     #[schema(example = "hold")]
-    pub(crate) doing: String,
+    pub(crate) doing: &'static str,
     /// The tick until which it certainly does that; absent when none is set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) until: Option<u64>,
     /// What it was told.
     pub(crate) order: OrderShape,
@@ -141,7 +141,7 @@ impl From<&Column> for ChunkShape {
             x: column.at().x,
             y: column.at().y,
             height: u32::from(HEIGHT),
-            palette: names.into_iter().map(|block| block.name().to_owned()).collect(),
+            palette: names.into_iter().map(Block::name).collect(),
             runs,
             hidden: None,
             entities: column.entities().iter().map(u64::to_string).collect(),
@@ -154,11 +154,11 @@ impl From<&Entity> for EntityShape {
         let (doing, until) = entity.doing();
         EntityShape {
             id: entity.id.to_string(),
-            kind: entity.kind.name().to_owned(),
+            kind: entity.kind.name(),
             owner: entity.owner.clone(),
             at: entity.at.into(),
             health: entity.health,
-            doing: doing.to_owned(),
+            doing,
             until,
             order: entity.order.into(),
             path: entity.path.iter().copied().map(Place::from).collect(),

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::response::sse::Event;
 use fortia_rest::{Problem, Query};
+use fortia_vec::ChunkPos;
 use http::HeaderMap;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -48,7 +49,7 @@ pub(crate) struct UpdateQuery {
 /// it. Ticks that follow each other fast may come as one event.
 #[utoipa::path(get, path = "/update", params(UpdateQuery), responses(
     (status = 200, description = "Events `tick` and `reset`", content_type = "text/event-stream", body = String),
-    (status = 400, description = "The query names no area", body = Problem, content_type = "application/problem+json"),
+    (status = 400, description = "The query names no area or no tick", body = Problem, content_type = "application/problem+json"),
     (status = 503, description = "Too many subscribers", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn update(
@@ -64,7 +65,7 @@ pub(crate) async fn update(
     })?;
     let limit = app.config.borrow().world.limit;
     let watch = app.feed.watch(chunks.into_iter().filter(|at| at.is_within(limit)).collect());
-    let last = after.unwrap_or_else(|| app.feed.now().borrow().tick);
+    let last = after.unwrap_or_else(|| app.feed.newest().tick);
     let subscriber = Subscriber {
         feed: app.feed.clone(),
         reader: app.reader.clone(),
@@ -120,10 +121,10 @@ impl Subscriber {
 
     /// What was missed since `last`, as one event.
     async fn catch_up(&mut self) -> Event {
+        let _turn = self.feed.turn().await;
         for _ in 0..TRIES {
-            let (tick, since) = self.feed.since(self.last);
-            let Since::Changed(changed) = since else { break };
-            let missed: Vec<_> = changed.intersection(self.watch.chunks()).copied().collect();
+            let (tick, since) = self.feed.since(self.last, self.watch.chunks());
+            let Since::Changed(missed) = since else { break };
             match self.reader.area_at(tick, &missed).await {
                 Ok(area) => {
                     self.last = tick;
@@ -136,12 +137,12 @@ impl Subscriber {
                 }
             }
         }
-        self.last = self.feed.now().borrow().tick;
+        self.last = self.feed.newest().tick;
         Event::default().event("reset").id(self.last.to_string()).data(format!("{{\"tick\":{}}}", self.last))
     }
 }
 
-fn tick_event(news: &News, area: &BTreeSet<fortia_vec::ChunkPos>) -> Event {
+fn tick_event(news: &News, area: &BTreeSet<ChunkPos>) -> Event {
     Event::default().event("tick").id(news.tick.to_string()).data(news.data(area))
 }
 

@@ -40,6 +40,42 @@ async fn chunks_are_told_as_json_and_as_protobuf() {
 }
 
 #[tokio::test]
+async fn chunks_come_in_a_format_the_client_takes_or_not_at_all() {
+    let game = Game::start(1).await;
+    let chunks = |accept: &'static str| game.get("/chunks?x=1&y=-2").header(ACCEPT, accept).send();
+    let refused = chunks("text/html").await.expect("an answer");
+    let detail = problem(refused, StatusCode::NOT_ACCEPTABLE).await;
+    assert!(detail.contains("application/json or application/x-protobuf"), "{detail}");
+    let answer = chunks("application/x-protobuf;q=0.5, */*;q=0.1").await.expect("an answer");
+    assert_eq!(answer.headers()["content-type"], "application/x-protobuf");
+}
+
+#[tokio::test]
+async fn info_says_read_only_soon_after_a_primary_falls_silent_and_live_when_it_is_back() {
+    // With so long a period only the primary itself can tell.
+    let game = Game::with_period(2, 60_000).await;
+    game.until_mode("live").await;
+    let silent = std::time::Instant::now();
+    game.plane.shards[1].run::<()>(&["CLIENT", "PAUSE", "4000", "ALL"]).await;
+    game.until_mode("read-only").await;
+    let took = silent.elapsed();
+    assert!(took < std::time::Duration::from_secs(3), "known only after {took:?}");
+    game.until_mode("live").await;
+    assert!(silent.elapsed() > std::time::Duration::from_secs(3), "it does not answer before");
+}
+
+#[tokio::test]
+async fn info_says_read_only_soon_after_a_primary_dies() {
+    let mut game = Game::with_period(2, 60_000).await;
+    game.until_mode("live").await;
+    let dead = std::time::Instant::now();
+    game.plane.shards[1].kill();
+    game.until_mode("read-only").await;
+    let took = dead.elapsed();
+    assert!(took < std::time::Duration::from_secs(2), "known only after {took:?}");
+}
+
+#[tokio::test]
 async fn a_chunk_one_knows_is_not_sent_again_until_it_changes() {
     let game = Game::start(2).await;
     let first = game.get("/chunks?x=1&y=-2").send().await.expect("an answer");
@@ -157,7 +193,8 @@ async fn info_and_the_map_and_the_description_are_there_for_everyone() {
     let map = map.text().await.expect("text");
     assert!(map.contains("EventSource") && !map.contains("http://") && !map.contains("https://"));
     let document = game.json("/openapi.json").await;
-    for path in ["/", "/info", "/chunks", "/entities", "/update", "/register", "/enter", "/actions"] {
+    for path in ["/", "/info", "/chunks", "/entities", "/update", "/register", "/enter", "/units", "/actions"]
+    {
         assert!(document["paths"][path].is_object(), "{path}");
     }
 }

@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::time::Duration;
-
 use fortia_common::topology::{Layout, Phase, Placement};
 use fortia_proto::world::v1 as pb;
 use fortia_rdb::keyspace::WorldKey;
@@ -132,6 +130,30 @@ async fn orders_are_queued_for_the_next_tick_where_the_unit_stands() {
 }
 
 #[tokio::test]
+async fn who_gives_too_many_orders_waits_and_takes_no_place_from_others() {
+    let game = Game::with_period(1, 60_000).await;
+    let (thor, loki) = (settled(&game, "thor", 7).await, settled(&game, "loki", 8).await);
+    let units = [unit(7, "thor", AT), unit(8, "loki", AT)];
+    game.commit(1, &[column(AT, Block::Stone, &[7, 8])], &units).await;
+    game.until_tick(1).await;
+    let give = async |token: &str, unit: &str, count: usize| {
+        let order = json!({"unit": unit, "order": {"kind": "hold"}});
+        let orders = json!({"orders": vec![order; count]});
+        game.post("/actions", token).json(&orders).send().await.expect("an answer")
+    };
+    for _ in 0..4 {
+        assert_eq!(give(&thor, "7", 64).await.status(), StatusCode::ACCEPTED);
+    }
+    let refused = give(&thor, "7", 32).await;
+    let wait: u64 = refused.headers()["retry-after"].to_str().expect("text").parse().expect("seconds");
+    assert!((20..=30).contains(&wait), "half a tick's orders take half a period, not {wait} s");
+    let detail = problem(refused, StatusCode::TOO_MANY_REQUESTS).await;
+    assert!(detail.contains("at most 64 a tick, or 256 at once"), "{detail}");
+    assert_eq!(give(&loki, "8", 64).await.status(), StatusCode::ACCEPTED);
+    assert_eq!(queued(&game, 2, AT.region()).await.len(), 256 + 64, "nothing of what was refused");
+}
+
+#[tokio::test]
 async fn orders_one_may_not_give_are_refused_with_the_reason() {
     let game = Game::start(1).await;
     let token = settled(&game, "thor", 7).await;
@@ -196,12 +218,7 @@ async fn a_frozen_world_takes_no_orders_but_is_seen() {
 
     assert_eq!(game.json("/chunks?x=1&y=-2").await["chunks"][0]["palette"], json!(["stone", "air"]));
     assert_eq!(game.json("/entities?x=1&y=-2").await["entities"][0]["id"], json!("7"));
-    let paused = tokio::time::timeout(Duration::from_secs(10), async {
-        while game.json("/info").await["mode"] != json!("paused") {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    });
-    paused.await.expect("the mode is told");
+    game.until_mode("paused").await;
 }
 
 /// Thor's fighter 7 and camp 9, and Loki's handyman 8, who is dead, and his house 10.

@@ -2,7 +2,10 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use fortia_common::topology::Layout;
+use fortia_proto::tick::v1::Committed;
 use fortia_vec::ChunkPos;
 use fortia_world::block::Block;
 use reqwest::StatusCode;
@@ -74,6 +77,32 @@ async fn a_subscriber_that_was_away_too_long_is_told_to_read_everything_and_goes
 }
 
 #[tokio::test]
+async fn ticks_are_known_while_a_shard_keeps_their_news_waiting_and_then_all_is_told() {
+    let game = Game::start(1).await;
+    let mut events = Events::open(game.get("/update?x=0&y=0")).await;
+    events.next().await;
+    game.commit(1, &[column(HERE, Block::Planks, &[])], &[]).await;
+    assert_eq!(palettes(&events.next().await), [&json!("planks")]);
+    let lease = game.control.lease("here", Duration::from_secs(60)).await.expect("lease");
+    let silent = Instant::now();
+    game.plane.shards[0].run::<()>(&["CLIENT", "PAUSE", "4000", "ALL"]).await;
+    for tick in 2..=5 {
+        let changed = vec![fortia_world::wire::chunk_pos(HERE)];
+        let committed = Committed { tick, at: 1_000_000 + tick, changed };
+        game.control.commit(lease.epoch, &committed).await.expect("committed");
+    }
+    game.until_tick(5).await;
+    assert!(silent.elapsed() < Duration::from_secs(2), "the tick is known after {:?}", silent.elapsed());
+    let mut last = String::from("1");
+    while last != "5" {
+        let event = events.next().await;
+        assert_eq!(palettes(&event), [&json!("planks")]);
+        last = event.id;
+    }
+    assert!(silent.elapsed() > Duration::from_secs(3), "the shard did not answer before");
+}
+
+#[tokio::test]
 async fn a_subscription_that_names_no_area_or_tick_is_refused() {
     let game = Game::start(1).await;
     for query in ["/update", "/update?x=0&y=0,1", "/update?x=0&y=0&after=soon"] {
@@ -122,7 +151,7 @@ async fn no_reader_ever_sees_the_old_version_after_the_flip() {
     for tick in 2..=4 {
         game.commit(tick, &[column(HERE, Block::Wall, &[])], &[]).await;
     }
-    tokio::time::timeout(std::time::Duration::from_secs(20), reader)
+    tokio::time::timeout(Duration::from_secs(20), reader)
         .await
         .expect("the reader gets there")
         .expect("no failed read");

@@ -39,7 +39,7 @@ async fn populate(plane: &DataPlane) {
         let region = RegionPos { x: i as i32 % 3, y: 0 };
         world.push_action(2, region, text(format!("action {i}\r\n\0"))).await.expect("pushes");
     }
-    let info = Info { seed: 1, size: 12, limit: 12, created_ms: 1, tick_period_ms: 50 };
+    let info = Info { seed: 1, radius: 12, limit: 12, created_ms: 1, tick_period_ms: 50 };
     world.write_info(&info).await.expect("writes info");
     let topology = plane.topology().await;
     for i in 0..20 {

@@ -165,6 +165,7 @@ impl Barrier {
         }
         if self.stale.is_none()
             && self.committed.is_multiple_of(REBALANCE)
+            && self.assignment.is_uneven(&self.costs)
             && self.assigned() != self.assignment
         {
             self.stale = Some("costs have shifted".into());
@@ -205,6 +206,10 @@ impl Barrier {
         Place { epoch: self.epoch, tick: self.committed + 1, stage }
     }
 
+    fn addressee(&self, letter: &Letter) -> Option<&str> {
+        letter.to.as_ref().and_then(|to| self.assignment.owner(RegionPos::new(to.x, to.y)))
+    }
+
     fn begin(&mut self, stage: Stage, letters: Vec<Letter>) -> Vec<Command> {
         let place = self.place(stage);
         if stage == Stage::Observe {
@@ -212,8 +217,7 @@ impl Barrier {
         }
         let mut inboxes: BTreeMap<&str, Vec<Letter>> = BTreeMap::new();
         for letter in letters {
-            let owner = letter.to.as_ref().and_then(|to| self.assignment.owner(RegionPos::new(to.x, to.y)));
-            if let Some(owner) = owner {
+            if let Some(owner) = self.addressee(&letter) {
                 inboxes.entry(owner).or_default().push(letter);
             }
         }
@@ -274,6 +278,10 @@ impl Barrier {
         }
         self.changed.extend(done.changed.iter().map(|chunk| (chunk.x, chunk.y)));
         let Some(letters) = letters else { return Vec::new() };
+        if let Some(lost) = letters.iter().find(|letter| self.addressee(letter).is_none()) {
+            // It may be a unit on its way.
+            return self.abandon(Why::Failed, format!("nobody owns the region of a letter: {:?}", lost.to));
+        }
         match stage {
             Stage::Unspecified | Stage::Observe => self.begin(Stage::Edit, letters),
             Stage::Edit => self.begin(Stage::Move, letters),
@@ -340,11 +348,11 @@ fn sorted(mut letters: Vec<Letter>) -> Vec<Letter> {
         let to = letter.to.as_ref().map(|to| (to.x, to.y));
         let kind = match &letter.kind {
             Some(letter::Kind::Forward(action)) => (0, 0, action.id),
-            Some(letter::Kind::Edit(edit)) => (1, edit.priority, edit.id),
+            Some(letter::Kind::Edit(edit)) => (1, 0, edit.id),
             Some(letter::Kind::Outcome(outcome)) => (2, 0, outcome.unit),
             Some(letter::Kind::Arrival(entity)) => (3, 0, entity.id),
-            Some(letter::Kind::Strike(strike)) => (7, strike.priority, strike.id),
-            Some(letter::Kind::Pay(pay)) => (8, pay.priority, pay.id),
+            Some(letter::Kind::Strike(strike)) => (7, 0, strike.id),
+            Some(letter::Kind::Pay(pay)) => (8, 0, pay.id),
             Some(letter::Kind::Unload(unload)) => (9, 0, unload.unit),
             // They add up.
             Some(letter::Kind::Credit(_)) => (10, 0, 0),

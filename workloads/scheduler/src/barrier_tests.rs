@@ -101,7 +101,7 @@ fn letters_go_to_the_owner_of_the_region_they_name() {
     join(&mut barrier, 1);
     join(&mut barrier, 2);
     let first = start(&mut barrier);
-    let letters: Vec<Letter> = fortia_vec::regions_of(20)
+    let letters: Vec<Letter> = fortia_vec::regions_of(16)
         .into_iter()
         .map(|r| Letter { to: Some(world::RegionPos { x: r.x, y: r.y }), kind: None })
         .collect();
@@ -111,7 +111,19 @@ fn letters_go_to_the_owner_of_the_region_they_name() {
     for ((conn, observe), (same, edit)) in first.iter().zip(&second) {
         assert_eq!(conn, same);
         let to: Vec<_> = edit.inbox.iter().filter_map(|letter| letter.to).collect();
-        assert_eq!(to, observe.regions, "letters beyond the world's rim are dropped");
+        assert_eq!(to, observe.regions);
+    }
+}
+
+#[test]
+fn a_letter_to_a_region_nobody_owns_makes_the_tick_run_again() {
+    for to in [None, Some(world::RegionPos { x: 3, y: 0 })] {
+        let mut barrier = barrier();
+        join(&mut barrier, 1);
+        let first = start(&mut barrier);
+        let letter = Letter { to, kind: None };
+        let commands = barrier.next(Event::Answered { conn: 1, answer: done(&first[0].1, vec![letter]) });
+        assert!(matches!(&commands[..], [Command::Abandon { why: Why::Failed, .. }]), "{commands:?}");
     }
 }
 

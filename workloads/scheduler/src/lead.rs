@@ -145,7 +145,7 @@ impl<'a> Leader<'a> {
         .await;
         let held = insist("the held record", || async { tools.control.held().await.map(Some) }).await;
         let topology = tools.topology.borrow().clone();
-        tracing::info!(lease, committed, radius = info.size, "leading");
+        tracing::info!(lease, committed, radius = info.radius, "leading");
         tools.metrics.tick.set(committed);
         let now = Instant::now();
         Leader {
@@ -156,7 +156,7 @@ impl<'a> Leader<'a> {
                 topology.epoch,
                 committed,
                 regions_of(info.limit),
-                Costs::new(info.size),
+                Costs::new(info.radius),
             ),
             tickers: HashMap::new(),
             topology,

@@ -22,7 +22,31 @@ pub(crate) async fn fill(
     territory: &mut Territory,
     tick: u64,
 ) -> Result<(), FrameError> {
-    let missing = territory.missing_chunks();
+    loop {
+        let missing = territory.missing_chunks();
+        if missing.is_empty() {
+            break;
+        }
+        fill_chunks(world, metrics, territory, tick, &missing).await?;
+    }
+    for batch in territory.missing_entities().chunks(BATCH) {
+        let found = world.entities(tick, batch).await?;
+        for (id, bytes) in batch.iter().zip(found) {
+            let bytes = bytes.ok_or(FrameError::NoEntity(*id, tick))?;
+            territory.load_entity(Entity::decode(&bytes).map_err(|error| FrameError::Entity(*id, error))?);
+        }
+    }
+    Ok(())
+}
+
+/// Loads these chunks; those that are there may show that others are missing.
+async fn fill_chunks(
+    world: &World,
+    metrics: &Metrics,
+    territory: &mut Territory,
+    tick: u64,
+    missing: &[ChunkPos],
+) -> Result<(), FrameError> {
     let batches: Vec<Vec<ChunkPos>> = missing.chunks(BATCH).map(<[ChunkPos]>::to_vec).collect();
     let read = |batch: Vec<ChunkPos>| {
         let world = world.clone();
@@ -40,13 +64,6 @@ pub(crate) async fn fill(
                 return Err(FrameError::NoChunk(*at, tick));
             };
             territory.load(Column::decode(&bytes).map_err(|error| FrameError::Chunk(*at, error))?);
-        }
-    }
-    for batch in territory.missing_entities().chunks(BATCH) {
-        let found = world.entities(tick, batch).await?;
-        for (id, bytes) in batch.iter().zip(found) {
-            let bytes = bytes.ok_or(FrameError::NoEntity(*id, tick))?;
-            territory.load_entity(Entity::decode(&bytes).map_err(|error| FrameError::Entity(*id, error))?);
         }
     }
     Ok(())

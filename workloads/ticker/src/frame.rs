@@ -16,14 +16,14 @@ use fortia_vec::{ChunkPos, RegionPos};
 use fortia_world::chunk::ColumnError;
 use fortia_world::entity::EntityError;
 use fortia_world::generate::Generator;
-use fortia_world::step::Territory;
+use fortia_world::step::{StepError, Territory};
 use fortia_world::wire::{chunk_pos, to_chunk_pos, to_region_pos};
 use prost::Message;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::Load;
+use crate::Traffic;
 use crate::commit::write;
 use crate::cost;
 use crate::fill::fill;
@@ -53,6 +53,8 @@ pub(crate) enum FrameError {
     ClaimsLost(ChunkPos, u64),
     #[error("a claim on chunk {0} cannot be read")]
     Claim(ChunkPos),
+    #[error(transparent)]
+    Step(#[from] StepError),
     #[error("the world has no info: worldgen is not done")]
     NoInfo,
     #[error("topology epoch {0} is not known here after {TOPOLOGY:?}")]
@@ -113,15 +115,15 @@ impl Epoch {
 }
 
 /// What territories of this world are made from.
-struct Land {
+struct Genesis {
     radius: u32,
     limit: u32,
     generator: Arc<Generator>,
 }
 
-impl Land {
-    fn of(info: &Info) -> Land {
-        Land { radius: info.size, limit: info.limit, generator: Arc::new(Generator::new(info.seed)) }
+impl Genesis {
+    fn of(info: &Info) -> Genesis {
+        Genesis { radius: info.radius, limit: info.limit, generator: Arc::new(Generator::new(info.seed)) }
     }
 
     fn territory(&self, regions: impl IntoIterator<Item = RegionPos>) -> Territory {
@@ -135,8 +137,8 @@ pub(crate) struct Runner {
     topology: watch::Receiver<Topology>,
     config: watch::Receiver<Config>,
     metrics: Metrics,
-    load: Option<Load>,
-    land: Option<Land>,
+    traffic: Option<Traffic>,
+    genesis: Option<Genesis>,
     epoch: Option<Epoch>,
 }
 
@@ -146,9 +148,9 @@ impl Runner {
         topology: watch::Receiver<Topology>,
         config: watch::Receiver<Config>,
         metrics: Metrics,
-        load: Option<Load>,
+        traffic: Option<Traffic>,
     ) -> Runner {
-        Runner { world, topology, config, metrics, load, land: None, epoch: None }
+        Runner { world, topology, config, metrics, traffic, genesis: None, epoch: None }
     }
 
     /// Whether a tick has begun here and not been committed.
@@ -228,14 +230,14 @@ impl Runner {
         };
         fill(&self.world, &self.metrics, &mut epoch.territory, tick.saturating_sub(1)).await?;
         let actions = self.actions(frame, &epoch.regions, work).await?;
-        let load = self.load.clone();
+        let traffic = self.traffic.clone();
         let (mut epoch, mut outbox) = spawn_blocking(move || {
-            let mut outbox = epoch.territory.observe(tick, &actions);
-            outbox.extend(load.into_iter().flat_map(|load| load(tick, &epoch.territory)));
+            let mut outbox = epoch.territory.observe(tick, &actions)?;
+            outbox.extend(traffic.into_iter().flat_map(|traffic| traffic(tick, &epoch.territory)));
             epoch.next = (tick, Stage::Edit);
-            (epoch, outbox)
+            Ok::<_, StepError>((epoch, outbox))
         })
-        .await?;
+        .await??;
         epoch.claimed = None;
         epoch.unlocked.clear();
         if frame.edit_strategy() == EditStrategy::Lock {
@@ -272,12 +274,12 @@ impl Runner {
 
     /// Begins an epoch with no memory of the world.
     async fn begin(&mut self, frame: &Frame) -> Result<Epoch, FrameError> {
-        let land = match self.land.take() {
-            Some(land) => land,
-            None => Land::of(&self.world.info().await?.ok_or(FrameError::NoInfo)?),
+        let genesis = match self.genesis.take() {
+            Some(genesis) => genesis,
+            None => Genesis::of(&self.world.info().await?.ok_or(FrameError::NoInfo)?),
         };
-        let land = self.land.insert(land);
-        let territory = land.territory([]);
+        let genesis = self.genesis.insert(genesis);
+        let territory = genesis.territory([]);
         let nothing = Epoch {
             epoch: frame.epoch,
             topology_epoch: frame.topology_epoch,
@@ -349,13 +351,14 @@ impl FrameError {
 async fn stage_of<T: Send + 'static>(
     mut epoch: Epoch,
     frame: Frame,
-    stage: impl FnOnce(&mut Territory, u64, Vec<Letter>) -> T + Send + 'static,
+    stage: impl FnOnce(&mut Territory, u64, Vec<Letter>) -> Result<T, StepError> + Send + 'static,
 ) -> Result<(Epoch, T), FrameError> {
-    Ok(spawn_blocking(move || {
+    let ran = spawn_blocking(move || {
         let outcome = stage(&mut epoch.territory, frame.tick, frame.inbox);
         (epoch, outcome)
-    })
-    .await?)
+    });
+    let (epoch, outcome) = ran.await?;
+    Ok((epoch, outcome?))
 }
 
 fn decode(region: RegionPos, bytes: Bytes) -> Option<Action> {

@@ -39,9 +39,9 @@ pub enum TickerError {
     Admin(io::Error),
 }
 
-/// Letters of stage observe that no unit has written: a load for measurements, made from the number of the tick and the
+/// Letters of stage observe that no unit has written: traffic for measurements, made from the number of the tick and the
 /// territory after its own observe.
-pub type Load = Arc<dyn Fn(u64, &Territory) -> Vec<Letter> + Send + Sync>;
+pub type Traffic = Arc<dyn Fn(u64, &Territory) -> Vec<Letter> + Send + Sync>;
 
 /// Runs a ticker until it is told to stop. Dropping the future ends it at once, as a crash would.
 ///
@@ -51,11 +51,11 @@ pub async fn run(boot: Boot, log: &Log) -> Result<(), TickerError> {
     run_under(boot, log, None).await
 }
 
-/// As [`run`], under a load beside what the units do. For measurements only.
+/// As [`run`], under traffic beside what the units do. For measurements only.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_under(boot: Boot, log: &Log, load: Option<Load>) -> Result<(), TickerError> {
+pub async fn run_under(boot: Boot, log: &Log, traffic: Option<Traffic>) -> Result<(), TickerError> {
     let mut registry = Registry::default();
     log.register(&mut registry);
     let metrics = Metrics::register(&mut registry);
@@ -64,7 +64,7 @@ pub async fn run_under(boot: Boot, log: &Log, load: Option<Load>) -> Result<(), 
         TcpListener::bind(boot.admin).await.map_err(|error| TickerError::Listen(boot.admin, error))?;
     let end = CancellationToken::new();
     let work = async {
-        work(boot, log, metrics, readiness.clone(), load).await;
+        work(boot, log, metrics, readiness.clone(), traffic).await;
         end.cancel();
         Ok(())
     };
@@ -73,7 +73,7 @@ pub async fn run_under(boot: Boot, log: &Log, load: Option<Load>) -> Result<(), 
     Ok(())
 }
 
-async fn work(boot: Boot, log: &Log, metrics: Metrics, readiness: Readiness, load: Option<Load>) {
+async fn work(boot: Boot, log: &Log, metrics: Metrics, readiness: Readiness, traffic: Option<Traffic>) {
     let control = ControlDb::connect(&boot);
     let Some(server) = Server::start(boot.clone(), control.clone(), log.set_filter()).await else { return };
     log.follow(server.config());
@@ -82,7 +82,7 @@ async fn work(boot: Boot, log: &Log, metrics: Metrics, readiness: Readiness, loa
     let link = Link {
         instance: boot.instance,
         control,
-        runner: Runner::new(world, server.topology(), server.config(), metrics.clone(), load),
+        runner: Runner::new(world, server.topology(), server.config(), metrics.clone(), traffic),
         metrics,
         readiness,
         stop: server.stopping(),

@@ -8,7 +8,7 @@ use fortia_rdb::world::World;
 use fortia_vec::ChunkPos;
 use fortia_world::entity::Entity;
 use fortia_world::step::Territory;
-use fortia_world::step::lock::{Wishes, Won, read_claim};
+use fortia_world::step::lock::{Bids, Won, read_claim};
 
 use crate::frame::FrameError;
 use crate::metrics::Metrics;
@@ -24,10 +24,10 @@ pub(crate) struct Locks<'a> {
     pub(crate) tick: u64,
 }
 
-/// Wishes of the units here, and the chunks that were claimed here.
+/// Bids of the units here, and the chunks that were claimed here.
 #[derive(Default)]
 pub(crate) struct Claimed {
-    wishes: Wishes,
+    bids: Bids,
     chunks: BTreeSet<ChunkPos>,
 }
 
@@ -38,10 +38,10 @@ impl Locks<'_> {
         territory: &Territory,
         outbox: &mut Vec<Letter>,
     ) -> Result<Claimed, FrameError> {
-        let mut wishes = Wishes::of(outbox);
-        let strangers = self.strangers(&wishes.strangers(territory)).await?;
-        let claims = wishes.claims(territory, &strangers);
-        outbox.extend(Wishes::notices(&claims));
+        let mut bids = Bids::of(outbox);
+        let strangers = self.strangers(&bids.strangers(territory)).await?;
+        let claims = bids.claims(territory, &strangers);
+        outbox.extend(Bids::notices(&claims));
         let chunks = claims.iter().map(|(at, _)| *at).collect();
         let of_chunk =
             |claims: Vec<(u32, Vec<u8>)>| claims.into_iter().map(|(block, claim)| (block, claim.into()));
@@ -52,7 +52,7 @@ impl Locks<'_> {
             self.metrics.locks.inc_by(locked.locks);
             self.metrics.lock_conflicts.inc_by(locked.conflicts);
         }
-        Ok(Claimed { wishes, chunks })
+        Ok(Claimed { bids, chunks })
     }
 
     /// Reads what all have claimed, where it concerns this territory: edits go into the inbox of stage edit, refusals
@@ -63,8 +63,8 @@ impl Locks<'_> {
         claimed: &Claimed,
         inbox: &mut Vec<Letter>,
     ) -> Result<(Vec<Letter>, Vec<ChunkPos>), FrameError> {
-        let noticed = Wishes::noticed(inbox);
-        let wished: BTreeSet<ChunkPos> = claimed.wishes.chunks().collect();
+        let noticed = Bids::noticed(inbox);
+        let wished: BTreeSet<ChunkPos> = claimed.bids.chunks().collect();
         let chunks: Vec<ChunkPos> = noticed.union(&wished).copied().collect();
         if chunks.is_empty() {
             return Ok(Default::default());
@@ -82,7 +82,7 @@ impl Locks<'_> {
             let won = claims.into_iter().flatten().map(|(block, claim)| Some((block, read_claim(&claim)?)));
             table.insert(*at, won.collect::<Option<Won>>().ok_or(FrameError::Claim(*at))?);
         }
-        let decided = claimed.wishes.decide(territory, &table);
+        let decided = claimed.bids.decide(territory, &table);
         inbox.extend(decided.edits);
         Ok((decided.refusals, noticed.into_iter().collect()))
     }

@@ -54,7 +54,7 @@ pub(crate) async fn world(
     }
     let info = Info {
         seed: wanted.seed,
-        size: wanted.radius,
+        radius: wanted.radius,
         limit: wanted.limit,
         created_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
         tick_period_ms: wanted.tick_period_ms,
@@ -65,10 +65,10 @@ pub(crate) async fn world(
 }
 
 fn same(info: &Info, wanted: &WorldConfig) -> Result<(), WorldgenError> {
-    if (info.seed, info.size, info.limit) == (wanted.seed, wanted.radius, wanted.limit) {
+    if (info.seed, info.radius, info.limit) == (wanted.seed, wanted.radius, wanted.limit) {
         tracing::info!(
             seed = info.seed,
-            radius = info.size,
+            radius = info.radius,
             limit = info.limit,
             "the world is there already"
         );
@@ -76,7 +76,7 @@ fn same(info: &Info, wanted: &WorldConfig) -> Result<(), WorldgenError> {
     }
     Err(WorldgenError::OtherWorld {
         seed: info.seed,
-        radius: info.size,
+        radius: info.radius,
         limit: info.limit,
         wanted_seed: wanted.seed,
         wanted_radius: wanted.radius,

@@ -110,7 +110,7 @@ async fn a_killed_worldgen_goes_on_where_it_was_and_makes_the_same_world() {
     let info = world.info().await.expect("info").expect("the world is complete");
     assert_eq!(
         Info { created_ms: 0, ..info },
-        Info { seed: 7, size: RADIUS, limit: RADIUS + 8, created_ms: 0, tick_period_ms: 50 }
+        Info { seed: 7, radius: RADIUS, limit: RADIUS + 8, created_ms: 0, tick_period_ms: 50 }
     );
     assert_eq!(progress(&plane).await, Some(WorldProgress { chunks: CHUNKS, of: CHUNKS }));
     let generator = Generator::new(7);
@@ -126,7 +126,7 @@ async fn a_killed_worldgen_goes_on_where_it_was_and_makes_the_same_world() {
 #[tokio::test]
 async fn a_world_of_another_seed_is_left_alone() {
     let (plane, world) = plane(7).await;
-    let other = Info { seed: 8, size: RADIUS, limit: RADIUS + 8, created_ms: 1, tick_period_ms: 50 };
+    let other = Info { seed: 8, radius: RADIUS, limit: RADIUS + 8, created_ms: 1, tick_period_ms: 50 };
     world.write_info(&other).await.expect("written");
     assert!(!ended(worldgen(&plane)).await, "worldgen refuses");
     assert_eq!((stored(&plane).await, world.info().await), (1, Ok(Some(other))));

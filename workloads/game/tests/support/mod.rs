@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use fortia_common::boot::Service;
+use fortia_common::records::{self, Config};
 use fortia_common::topology::Topology;
 use fortia_proto::tick::v1::Committed;
 use fortia_rdb::accounts::Accounts;
@@ -30,6 +31,7 @@ pub(crate) const LIMIT: u32 = 4;
 pub(crate) struct Game {
     pub(crate) plane: DataPlane,
     pub(crate) url: String,
+    pub(crate) admin_url: String,
     pub(crate) client: Client,
     pub(crate) world: World,
     pub(crate) control: ControlDb,
@@ -40,25 +42,35 @@ pub(crate) struct Game {
 impl Game {
     /// A game server over so many shards, with a world of air and one block of stone in each chunk.
     pub(crate) async fn start(shards: u32) -> Game {
+        Game::with_period(shards, 50).await
+    }
+
+    /// As [`Game::start`], with a tick wanted every so many milliseconds.
+    pub(crate) async fn with_period(shards: u32, tick_period_ms: u64) -> Game {
         let plane = DataPlane::start(shards).await;
+        let config: String = plane.control_db.run(&["GET", records::CONFIG]).await;
+        let mut config: Config = serde_json::from_str(&config).expect("a configuration");
+        config.world.tick_period_ms = tick_period_ms;
+        plane.set_config(&config).await;
         let (topology, known) = watch::channel(plane.topology().await);
         let world = World::connect(&plane.boot(Service::Ticker), known.clone());
         let columns: Vec<_> = ChunkPos::within(RADIUS)
             .map(|at| (at, Bytes::from(column(at, Block::Stone, &[]).encode())))
             .collect();
         world.write_chunks(&columns).await.expect("chunks written");
-        let info = Info { seed: 42, size: RADIUS, limit: LIMIT, created_ms: 0, tick_period_ms: 50 };
+        let info = Info { seed: 42, radius: RADIUS, limit: LIMIT, created_ms: 0, tick_period_ms };
         world.write_info(&info).await.expect("info written");
 
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let admin = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("address"));
+        let admin_url = format!("http://{}", admin.local_addr().expect("address"));
         let mut boot = plane.boot(Service::Game);
         boot.log = "warn".into();
         tokio::spawn(fortia_game::run_on(boot, listener, admin));
         let control = ControlDb::connect(&plane.boot(Service::Scheduler));
         let accounts = Accounts::connect(&plane.boot(Service::Auth), known);
-        Game { plane, url, client: Client::new(), world, control, topology, accounts }
+        Game { plane, url, admin_url, client: Client::new(), world, control, topology, accounts }
     }
 
     /// A token of a new account.
@@ -82,6 +94,13 @@ impl Game {
 
     pub(crate) async fn json(&self, path: &str) -> Value {
         let answer = self.get(path).send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        answer.json().await.expect("json")
+    }
+
+    /// As [`Game::json`], with a session.
+    pub(crate) async fn json_of(&self, path: &str, token: &str) -> Value {
+        let answer = self.get(path).bearer_auth(token).send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         answer.json().await.expect("json")
     }
@@ -110,6 +129,16 @@ impl Game {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("time").as_millis() as u64;
         let changed = columns.iter().map(|column| wire::chunk_pos(column.at())).collect();
         self.control.commit(lease.epoch, &Committed { tick, at, changed }).await.expect("committed");
+    }
+
+    /// Waits until GET /info tells this mode.
+    pub(crate) async fn until_mode(&self, mode: &str) {
+        let told = tokio::time::timeout(Duration::from_secs(10), async {
+            while self.json("/info").await["mode"] != mode {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        told.await.expect("the mode is told");
     }
 
     /// Waits until the game server knows a tick.

@@ -253,7 +253,7 @@ local function fortia_take(keys, args)
   return regions
 end
 
-local RANK = 40 -- leading characters of a claim: who comes first, in digits of fixed width
+local RANK = 32 -- leading characters of a claim: who comes first, in digits of fixed width
 
 -- Puts claims into a chunk's hash. One of another tick or epoch is worthless: whoever held it is fenced.
 local function claim(key, args, first, last)

@@ -44,8 +44,8 @@ pub struct World {
 pub struct Info {
     /// What it was generated from.
     pub seed: u64,
-    /// Radius in chunks: chunks from -size to size were made before the first tick.
-    pub size: u32,
+    /// Chunks from -radius to radius were made before the first tick.
+    pub radius: u32,
     /// Chunks from -limit to limit are made when somebody comes near.
     pub limit: u32,
     /// Unix time in ms of its creation.
@@ -149,7 +149,7 @@ impl World {
     pub async fn write_info(&self, info: &Info) -> Result<(), RdbError> {
         let fields = fields(&[
             ("seed", info.seed.to_string()),
-            ("size", info.size.to_string()),
+            ("radius", info.radius.to_string()),
             ("limit", info.limit.to_string()),
             ("created", info.created_ms.to_string()),
             ("tick_period", info.tick_period_ms.to_string()),

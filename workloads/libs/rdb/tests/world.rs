@@ -169,8 +169,31 @@ async fn a_lock_table_that_nobody_removes_goes_by_itself() {
     }
 }
 
+#[tokio::test]
+async fn a_record_that_goes_leaves_neither_its_key_nor_its_place_on_its_owners_list() {
+    let plane = DataPlane::start(2).await;
+    let (world, _topology) = world(&plane).await;
+    let ada = || "ada".to_owned();
+    let born = Changes {
+        entities: vec![(7, text("seven")), (8, text("eight"))],
+        born: vec![(ada(), 7), (ada(), 8)],
+        ..Changes::default()
+    };
+    world.commit_tick(1, 1, &born, 0).await.expect("commits");
+    let gone = Changes { gone: vec![(ada(), 7)], ..Changes::default() };
+    // A tick that is run again removes it again.
+    for _ in 0..2 {
+        world.commit_tick(1, 2, &gone, 0).await.expect("commits");
+        assert_eq!(world.entities(2, &[7, 8]).await, Ok(vec![None, Some(text("eight"))]));
+        assert_eq!(world.player_entities("ada").await, Ok(vec![8]));
+    }
+    for shard in &plane.shards {
+        assert_eq!(shard.run::<i64>(&["EXISTS", "v1:e:7"]).await, 0, "nothing is left of it");
+    }
+}
+
 fn claim(rank: u64, edit: &str) -> Bytes {
-    text(format!("{rank:040}{edit}"))
+    text(format!("{rank:032}{edit}"))
 }
 
 #[tokio::test]
@@ -239,7 +262,7 @@ async fn world_and_player_records_come_back_as_written() {
     assert_eq!(world.info().await, Ok(None));
     assert_eq!(world.player("ada").await, Ok(None));
     let info =
-        Info { seed: u64::MAX, size: 8, limit: 32, created_ms: 1_700_000_000_000, tick_period_ms: 1000 };
+        Info { seed: u64::MAX, radius: 8, limit: 32, created_ms: 1_700_000_000_000, tick_period_ms: 1000 };
     world.write_info(&info).await.expect("writes");
     assert_eq!(world.info().await, Ok(Some(info)));
     let player = Player { joined_ms: 5, start: BlockPos { x: -4, y: 9, z: 30 } };

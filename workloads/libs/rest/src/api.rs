@@ -23,10 +23,6 @@ use crate::serve::Limits;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_ID: usize = 64;
 
-/// Id of a request: the caller's `x-request-id` if it is sane, else made here. An extension of the request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(pub Arc<str>);
-
 /// Gives all routes of `router` what the module says. The router's own fallbacks are replaced by problems.
 ///
 /// Compression leaves server-sent events alone, and the request timeout ends with the head of the answer, so that
@@ -55,17 +51,16 @@ pub(crate) async fn no_method(method: Method, uri: Uri) -> Problem {
     Problem::with(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take {method}", uri.path()))
 }
 
-async fn answer(State(around): State<Around>, mut request: Request, next: Next) -> Response {
+async fn answer(State(around): State<Around>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let running = around.metrics.begin();
-    let id = RequestId(request_id(request.headers().get(REQUEST_ID)));
+    let id = request_id(request.headers().get(REQUEST_ID));
     let method = request.method().clone();
     let route: Arc<str> =
         request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).into();
-    request.extensions_mut().insert(id.clone());
 
     // At the highest level, so that whatever is logged inside names the request under every filter.
-    let span = tracing::error_span!("request", %method, %route, request_id = %id.0);
+    let span = tracing::error_span!("request", %method, %route, request_id = %id);
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone());
     let mut response = match tokio::time::timeout(around.limits.request_timeout, handled).await {
         Ok(Ok(response)) => response,
@@ -78,7 +73,7 @@ async fn answer(State(around): State<Around>, mut request: Request, next: Next) 
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         response = named(problem, response, &id);
     }
-    if let Ok(value) = HeaderValue::from_str(&id.0) {
+    if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     drop(running);
@@ -106,9 +101,9 @@ fn late(limits: &Limits) -> Response {
 }
 
 /// The same answer with the request's id as the problem's instance; headers set on the way are kept.
-fn named(problem: Problem, response: Response, id: &RequestId) -> Response {
+fn named(problem: Problem, response: Response, id: &str) -> Response {
     let headers = response.headers().clone();
-    let mut named = problem.of_request(&id.0).into_response();
+    let mut named = problem.of_request(id).into_response();
     for (name, value) in &headers {
         if *name != CONTENT_LENGTH && !named.headers().contains_key(name) {
             named.headers_mut().insert(name, value.clone());
@@ -118,6 +113,7 @@ fn named(problem: Problem, response: Response, id: &RequestId) -> Response {
     named
 }
 
+/// The caller's `x-request-id` if it is sane, else one made here.
 fn request_id(given: Option<&HeaderValue>) -> Arc<str> {
     let sane = |id: &&str| {
         (1..=MAX_ID).contains(&id.len())

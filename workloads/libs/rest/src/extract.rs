@@ -1,6 +1,6 @@
 //! Extractors whose rejections are problems. Know how input is parsed, not what it means.
 
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
@@ -16,10 +16,6 @@ pub struct Json<T>(pub T);
 /// The query string.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Query<T>(pub T);
-
-/// The variable parts of the path.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Path<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Problem;
@@ -46,16 +42,5 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
             .await
             .map_err(|e: QueryRejection| Problem::with(e.status(), e.body_text()))?;
         Ok(Query(value))
-    }
-}
-
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let axum::extract::Path(value) = axum::extract::Path::from_request_parts(parts, state)
-            .await
-            .map_err(|e: PathRejection| Problem::with(e.status(), e.body_text()))?;
-        Ok(Path(value))
     }
 }

@@ -32,9 +32,9 @@ pub mod session;
 mod stall;
 
 pub use admin::{Admin, Readiness};
-pub use api::{RequestId, api};
+pub use api::api;
 pub use events::events;
-pub use extract::{Json, Path, Query};
+pub use extract::{Json, Query};
 pub use metrics::Metrics;
 pub use openapi::documented;
 pub use problem::Problem;

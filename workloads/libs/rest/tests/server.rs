@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::response::sse::Event;
 use axum::routing::{get, post};
-use fortia_rest::{Admin, Json, Limits, Metrics, Path, Problem, Query, Readiness, Registry};
+use fortia_rest::{Admin, Json, Limits, Metrics, Problem, Query, Readiness, Registry};
 use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ async fn serve(limits: Limits) -> Served {
     let ends = stop.clone();
     let router = Router::new()
         .route("/axes", post(|Json(axe): Json<Axe>| async { Json(axe) }).get(|| async { "x".repeat(4096) }))
-        .route("/axes/{id}", get(|Path(id): Path<u32>| async move { id.to_string() }))
+        .route("/axes/{id}", get(|| async { "an axe" }))
         .route("/page", get(|Query(axe): Query<Axe>| async { Json(axe) }))
         .route(
             "/panic",
@@ -144,7 +144,6 @@ async fn what_no_handler_takes_is_a_problem() {
     let client = reqwest::Client::new();
     let get = async |path: &str| problem(client.get(served.at(path)).send().await.expect("answer")).await;
     assert_eq!(get("/nothing").await["detail"], "there is nothing at /nothing");
-    assert_eq!(get("/axes/many").await["status"], 400);
     assert_eq!(get("/page?sharp=perhaps").await["status"], 400);
     assert_eq!(get("/panic").await["status"], 500);
     assert_eq!(get("/conflict").await["detail"], "taken");

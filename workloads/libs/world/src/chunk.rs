@@ -3,7 +3,7 @@
 mod plane;
 mod section;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fortia_proto::world::v1 as pb;
@@ -31,6 +31,16 @@ pub struct Column {
     /// Lowest first.
     sections: [Section; SECTIONS],
     entities: Arc<BTreeSet<u64>>,
+    graves: Arc<BTreeMap<u64, Grave>>,
+}
+
+/// Of one who died for good in the column: whose it was, and in which tick its record goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grave {
+    /// Account name of its owner.
+    pub owner: String,
+    /// The tick.
+    pub until: u64,
 }
 
 /// Why bytes are not a chunk column.
@@ -68,13 +78,19 @@ pub enum ColumnError {
         /// The chunk.
         at: ChunkPos,
     },
+    /// Graves that do not ascend by id.
+    #[error("chunk {at} lists its graves out of order")]
+    Graves {
+        /// The chunk.
+        at: ChunkPos,
+    },
 }
 
 impl Column {
     /// A column of air.
     pub fn empty(at: ChunkPos) -> Column {
         let sections = std::array::from_fn(|_| Section::Uniform(Block::Air));
-        Column { at, sections, entities: Arc::default() }
+        Column { at, sections, entities: Arc::default(), graves: Arc::default() }
     }
 
     /// A column from all its blocks, x fastest, then y, then z; `None` unless there are exactly [`VOLUME`].
@@ -86,7 +102,7 @@ impl Column {
             let blocks = &blocks[i * SIDE * SIDE * SIDE..];
             Section::of(|place| blocks[place.z * SIDE * SIDE + place.line])
         };
-        Some(Column { at, sections: std::array::from_fn(section), entities: Arc::default() })
+        Some(Column { sections: std::array::from_fn(section), ..Column::empty(at) })
     }
 
     /// Where the column is.
@@ -153,6 +169,24 @@ impl Column {
         if present { entities.insert(id) } else { entities.remove(&id) }
     }
 
+    /// By id, those who died here for good and whose records are still there.
+    pub fn graves(&self) -> &BTreeMap<u64, Grave> {
+        &self.graves
+    }
+
+    /// Notes who died here.
+    pub fn bury(&mut self, id: u64, grave: Grave) {
+        Arc::make_mut(&mut self.graves).insert(id, grave);
+    }
+
+    /// Forgets who died here.
+    pub fn unearth(&mut self, id: u64) -> Option<Grave> {
+        if !self.graves.contains_key(&id) {
+            return None;
+        }
+        Arc::make_mut(&mut self.graves).remove(&id)
+    }
+
     /// The column as a message. Equal columns give equal messages, whatever happened to them before.
     pub fn to_proto(&self) -> pb::Chunk {
         let mut sections = Vec::with_capacity(USUAL);
@@ -161,6 +195,11 @@ impl Column {
             at: Some(wire::chunk_pos(self.at)),
             sections,
             entities: self.entities.iter().copied().collect(),
+            graves: self
+                .graves
+                .iter()
+                .map(|(id, grave)| pb::Grave { id: *id, owner: grave.owner.clone(), until: grave.until })
+                .collect(),
         }
     }
 
@@ -200,6 +239,12 @@ impl Column {
         }
         if !chunk.entities.is_empty() {
             column.entities = Arc::new(chunk.entities.iter().copied().collect());
+        }
+        if !chunk.graves.is_sorted_by(|a, b| a.id < b.id) {
+            return Err(ColumnError::Graves { at });
+        }
+        for grave in &chunk.graves {
+            column.bury(grave.id, Grave { owner: grave.owner.clone(), until: grave.until });
         }
         Ok(column)
     }
@@ -265,7 +310,10 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_encoded_is_decoded(edits in edits(), entities in prop::collection::btree_set(any::<u64>(), 0..9)) {
-            let column = column(&edits, &entities);
+            let mut column = column(&edits, &entities);
+            for id in entities.iter().skip(3) {
+                column.bury(*id, Grave { owner: "ann".into(), until: id ^ 5 });
+            }
             let decoded = Column::decode(&column.encode());
             prop_assert_eq!(decoded.as_ref(), Ok(&column));
             prop_assert_eq!(decoded.unwrap().encode(), column.encode());
@@ -366,6 +414,7 @@ mod tests {
         let at = Some(pb::ChunkPos { x: 3, y: -4 });
         let with = |sections: Vec<u8>| pb::Chunk { at, sections, ..sound() };
         let air = [1, 0];
+        let grave = |id| pb::Grave { id, owner: "ann".into(), until: 9 };
         assert!(Column::from_proto(&with(air.repeat(4))).is_ok());
         let broken = [
             with(vec![]),
@@ -375,6 +424,8 @@ mod tests {
             with([air.repeat(3), vec![2, 0, 1]].concat()),
             pb::Chunk { at, entities: vec![2, 1], ..sound() },
             pb::Chunk { at, entities: vec![1, 1], ..sound() },
+            pb::Chunk { at, graves: vec![grave(2), grave(1)], ..sound() },
+            pb::Chunk { at, graves: vec![grave(1), grave(1)], ..sound() },
         ];
         for chunk in broken {
             let error = Column::from_proto(&chunk).unwrap_err().to_string();

@@ -32,6 +32,8 @@ pub(crate) struct Ways {
     surfaces: BTreeMap<ChunkPos, Weak<Surface>>,
     /// By region: when it was used last, and the land.
     areas: BTreeMap<RegionPos, (u64, Area)>,
+    /// Fields made in all areas, also in those that are forgotten.
+    fields: u64,
 }
 
 impl Ways {
@@ -49,12 +51,12 @@ impl Ways {
     pub(crate) fn with_area<T>(
         &mut self,
         region: RegionPos,
-        radius: u32,
+        limit: u32,
         tick: u64,
         mut surface: impl FnMut(ChunkPos) -> Option<Surface>,
         run: impl FnOnce(&mut Area, &mut area::Land<'_>) -> T,
     ) -> T {
-        let (used, area) = self.areas.entry(region).or_insert_with(|| (tick, Area::new(region, radius)));
+        let (used, area) = self.areas.entry(region).or_insert_with(|| (tick, Area::new(region, limit)));
         *used = tick;
         let surfaces = &mut self.surfaces;
         let mut land = |at: ChunkPos| {
@@ -65,7 +67,15 @@ impl Ways {
             surfaces.insert(at, Arc::downgrade(&found));
             Some(found)
         };
-        run(area, &mut land)
+        let before = area.made;
+        let found = run(area, &mut land);
+        self.fields += area.made - before;
+        found
+    }
+
+    /// How many flow fields were made.
+    pub(crate) fn fields_made(&self) -> u64 {
+        self.fields
     }
 
     /// Drops the areas in which nobody walked for long.

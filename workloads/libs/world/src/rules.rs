@@ -19,6 +19,9 @@ pub const REACH_UP: i32 = 3;
 /// Blocks above its feet at which a unit fells a trunk from below.
 pub const FELL_UP: i32 = 8;
 
+/// Ticks the record of a dead fighter or a destroyed building is kept for its owner to see.
+pub const REMEMBERED: u64 = 3600;
+
 /// What one kind of entity is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KindRules {

@@ -21,18 +21,22 @@ use crate::wire;
 mod account;
 mod commit;
 mod edit;
+mod error;
 mod frontier;
+mod graves;
 pub mod lock;
 mod observe;
 mod outcome;
-mod rules;
 mod shift;
 mod spawn;
 mod strike;
+mod task;
 mod view;
 mod wake;
 mod walk;
 mod wheel;
+
+pub use error::StepError;
 
 /// What a tick changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub struct Changes {
     pub entities: Vec<(u64, Vec<u8>)>,
     /// New entities and their owners, ascending by owner.
     pub born: Vec<(String, u64)>,
+    /// Owners and ids of those who died long ago and whose records go, ascending by owner.
+    pub gone: Vec<(String, u64)>,
     /// Chunks in which blocks or entities changed, ascending.
     pub changed: Vec<ChunkPos>,
 }
@@ -50,11 +56,11 @@ pub struct Changes {
 /// Some regions of a world with all that is in them, and the chunks around them.
 ///
 /// Load what is missing, then run `observe`, `edit`, `shift` and `commit` for one tick after another. A territory whose
-/// tick was given up must be thrown away and loaded anew.
+/// tick was given up, or in which a stage failed, must be thrown away and loaded anew.
 #[derive(Debug, Clone)]
 pub struct Territory {
     /// The edge of the world, in chunks.
-    radius: u32,
+    limit: u32,
     /// What lies between the first radius and the edge.
     frontier: frontier::Frontier,
     regions: BTreeSet<RegionPos>,
@@ -79,6 +85,10 @@ pub struct Territory {
     dirty_entities: BTreeSet<u64>,
     /// Who died for good in this tick.
     buried: Vec<Entity>,
+    /// Who died for good and is remembered.
+    graves: graves::Graves,
+    /// The first thing that went wrong in the running stage.
+    lost: Option<StepError>,
     /// Who is new in this tick, by owner.
     born: BTreeSet<(String, u64)>,
     touched: BTreeSet<ChunkPos>,
@@ -107,7 +117,7 @@ impl Territory {
         let regions: BTreeSet<RegionPos> = regions.into_iter().collect();
         let missing_chunks = frontier::around(&regions, radius);
         Territory {
-            radius,
+            limit: radius,
             frontier: frontier::Frontier::new(radius),
             regions,
             missing_chunks,
@@ -123,6 +133,8 @@ impl Territory {
             edited: Vec::new(),
             dirty_entities: BTreeSet::new(),
             buried: Vec::new(),
+            graves: graves::Graves::default(),
+            lost: None,
             born: BTreeSet::new(),
             touched: BTreeSet::new(),
             ways: Ways::default(),
@@ -134,7 +146,8 @@ impl Territory {
         self.regions.iter().copied()
     }
 
-    /// Chunks that must be loaded before the next tick, ascending: owned ones and one chunk around them.
+    /// Chunks that must be loaded before the next tick, ascending: owned ones and one chunk around them. Loading some may
+    /// show that others are missing.
     pub fn missing_chunks(&self) -> Vec<ChunkPos> {
         self.missing_chunks.iter().copied().collect()
     }
@@ -156,7 +169,9 @@ impl Territory {
             if !column.entities().is_empty() {
                 self.frontier.enter(at);
             }
+            self.graves.read(&column);
         }
+        self.spread(at);
         self.ways.stale(at);
         self.columns.insert(at, column);
     }
@@ -172,8 +187,7 @@ impl Territory {
     pub fn forget(&mut self, changed: &[ChunkPos]) {
         for at in changed {
             // Also one that was not there before: it has been made.
-            let borders = || at.neighbours().into_iter().any(|near| self.regions.contains(&near.region()));
-            if !self.owns(at.region()) && (self.columns.remove(at).is_some() || borders()) {
+            if !self.owns(at.region()) && (self.columns.remove(at).is_some() || self.borders(*at)) {
                 self.missing_chunks.insert(*at);
             }
         }
@@ -182,18 +196,23 @@ impl Territory {
     /// Owns other regions from the next tick on. What it knows of them it keeps, the rest is missing.
     pub fn reassign(&mut self, regions: impl IntoIterator<Item = RegionPos>) {
         self.regions = regions.into_iter().collect();
-        let needed = frontier::around(&self.regions, self.radius);
-        self.columns.retain(|at, _| needed.contains(at));
+        let mut columns = std::mem::take(&mut self.columns);
+        columns.retain(|at, _| self.borders(*at));
+        self.columns = columns;
         self.entities.retain(|_, entity| self.regions.contains(&entity.at.region()));
         self.active.retain(|id| self.entities.contains_key(id));
-        self.missing_chunks = needed.into_iter().filter(|at| !self.columns.contains_key(at)).collect();
+        self.graves = graves::Graves::default();
         self.missing_entities.clear();
         let owned = self.columns.values().filter(|column| self.regions.contains(&column.at().region()));
-        for column in owned.filter(|column| !column.entities().is_empty()) {
+        for column in owned {
             let unknown = column.entities().iter().filter(|id| !self.entities.contains_key(id));
             self.missing_entities.extend(unknown);
-            self.frontier.enter(column.at());
+            if !column.entities().is_empty() {
+                self.frontier.enter(column.at());
+            }
+            self.graves.read(column);
         }
+        self.seek();
     }
 
     /// A loaded column, owned or around, as it is now.
@@ -255,6 +274,9 @@ impl Territory {
     /// Puts a changed unit back. `was` is where it stood, if it was in the territory before.
     fn stow(&mut self, unit: Entity, was: Option<BlockPos>) {
         let (id, here) = (unit.id, unit.at.chunk());
+        if !self.owns(here.region()) || !self.columns.contains_key(&here) {
+            self.lost.get_or_insert(StepError::NoChunk { id, at: unit.at });
+        }
         let left = was.map(BlockPos::chunk).filter(|left| *left != here);
         if let Some(column) = left.and_then(|left| self.column_mut(left)) {
             column.set_entity(id, false);

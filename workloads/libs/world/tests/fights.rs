@@ -5,6 +5,7 @@ mod cluster;
 use cluster::{Cluster, command, spawn};
 use fortia_vec::{BlockPos, Distance};
 use fortia_world::block::Block;
+use fortia_world::chunk::Column;
 use fortia_world::entity::{Entity, Event, Kind};
 use fortia_world::goods::Goods;
 use fortia_world::order::Order;
@@ -143,6 +144,41 @@ fn a_dead_fighter_is_gone_for_good_and_its_owner_is_told_by_whom() {
         cluster.check();
     }
     assert!(cluster.is_gone(FIGHTER) && !cluster.is_gone(2));
+}
+
+#[test]
+fn the_record_of_the_dead_goes_in_its_tick_whoever_owns_the_chunk_by_then_and_however_often_that_tick_is_run()
+{
+    let fallen = || {
+        let (mut cluster, _) = world();
+        let at = cluster.unit(FIGHTER).at;
+        let there = cluster.surface(at.x + 2, at.y);
+        put(&mut cluster, Kind::Fighter, 2, "eve", there);
+        attack(&mut cluster, 2, FIGHTER);
+        cluster.until(|c| c.unit(FIGHTER).is_dead());
+        (cluster, at.chunk())
+    };
+    let (mut plain, at) = fallen();
+    let (mut broken, _) = fallen();
+    let goes = plain.tick + rules::REMEMBERED;
+    let graves = |c: &Cluster| Column::decode(&c.chunks[&at]).expect("a column").graves().len();
+    assert_eq!(graves(&plain), 1);
+    while plain.tick + 1 < goes {
+        if plain.tick % 1000 == 7 {
+            broken.assign(|region| region % 2);
+        }
+        plain.tick(&[]);
+        broken.tick(&[]);
+        assert_eq!(plain.written, broken.written);
+        assert!(plain.written.gone.is_empty() && plain.is_gone(FIGHTER), "its owner can still see it");
+    }
+    broken.abandon(&[], 3, |_| 0);
+    plain.tick(&[]);
+    broken.tick(&[]);
+    assert_eq!(plain.written, broken.written);
+    assert_eq!(plain.written.gone, [("ann".to_owned(), FIGHTER)]);
+    assert!(!plain.entities.contains_key(&FIGHTER) && graves(&plain) == 0);
+    assert_eq!((plain.chunks, plain.entities), (broken.chunks, broken.entities));
 }
 
 #[test]

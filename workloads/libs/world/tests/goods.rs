@@ -104,6 +104,47 @@ fn who_stops_beside_a_strangers_camp_keeps_its_goods() {
 }
 
 #[test]
+fn who_stops_between_a_strangers_house_and_its_own_unloads_into_its_own_stock_and_beside_the_strangers_alone_nowhere()
+ {
+    for own in [false, true] {
+        let (mut cluster, [unit, _]) = world();
+        let far = site(&cluster, 10..20);
+        cluster.tick(&[spawn("eve", far)]);
+        let here = site(&cluster, 22..30);
+        let put = |cluster: &mut Cluster, id: u64, kind: Kind, owner: &str, x: i32| {
+            let camp = cluster.unit(start::camp_id(owner)).at;
+            let at = BlockPos { z: here.z, ..here.offset(x, 1, 0) };
+            cluster.put(&Entity::new(kind, id, owner, at, camp));
+        };
+        // The stranger's is nearer, and one is barracks.
+        put(&mut cluster, 71, Kind::House, "eve", 0);
+        put(&mut cluster, 72, Kind::Barracks, "eve", -1);
+        if own {
+            put(&mut cluster, 73, Kind::House, "ann", 2);
+        }
+        let mut loaded = cluster.unit(unit);
+        let left = loaded.at;
+        loaded.at = here;
+        loaded.goods = Goods::new(3, 4);
+        cluster.take_away(unit, left);
+        cluster.put(&loaded);
+        cluster.order(unit, Order::Move { to: here });
+        for _ in 0..3 {
+            cluster.tick(&[]);
+            cluster.check();
+        }
+        let unit = cluster.unit(unit);
+        let (hands, home, stock) = match own {
+            true => (Goods::NONE, cluster.unit(73).at, rules::FIRST_STOCK.plus(Goods::new(3, 4))),
+            false => (Goods::new(3, 4), camp(&cluster).at, rules::FIRST_STOCK),
+        };
+        assert_eq!((unit.at, unit.goods, unit.home, unit.due), (here, hands, home, None));
+        assert_eq!(camp(&cluster).goods, stock);
+        assert_eq!(cluster.unit(start::camp_id("eve")).goods, rules::FIRST_STOCK, "a stranger's stock");
+    }
+}
+
+#[test]
 fn a_building_is_paid_from_the_hands_and_the_rest_from_the_stock() {
     let (mut cluster, [unit, _]) = world();
     cluster.hand(unit, Goods::new(4, 4));

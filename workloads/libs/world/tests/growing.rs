@@ -4,14 +4,17 @@
 mod cluster;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 use cluster::{Cluster, command, spawn};
 use fortia_proto::world::v1::Action;
-use fortia_vec::{BlockPos, ChunkPos, RegionPos};
+use fortia_vec::{BlockPos, ChunkPos, RegionPos, regions_of};
 use fortia_world::chunk::Column;
 use fortia_world::generate::Generator;
 use fortia_world::order::Order;
 use fortia_world::start;
+use fortia_world::step::Territory;
 use proptest::prelude::*;
 
 /// Chunks that are made at first, and how far the worlds may grow: 16 regions.
@@ -74,6 +77,7 @@ proptest! {
         for _ in 0..70 {
             if parts.tick == change || parts.tick == change + 7 {
                 parts.reassign(|region| later[region]);
+                parts.check_known();
             }
             let actions = actions(&whole, &starts, &walks);
             let stood: Vec<ChunkPos> = whole.entities.keys().map(|id| whole.unit(*id).at.chunk()).collect();
@@ -130,4 +134,58 @@ fn nobody_walks_over_the_edge_of_the_world() {
     cluster.tick(&[]);
     assert_eq!(cluster.unit(id).outcome, "outside the world");
     assert!(cluster.chunks.keys().all(|at| at.is_within(2)));
+}
+
+/// Loads a territory of a world in which nobody has been anywhere; returns how many chunks it asked for.
+fn load(territory: &mut Territory, radius: u32, generator: &Generator) -> usize {
+    let mut asked = 0;
+    loop {
+        let missing = territory.missing_chunks();
+        if missing.is_empty() {
+            return asked;
+        }
+        asked += missing.len();
+        for at in missing {
+            match at.is_within(radius) {
+                true => territory.load(generator.column(at)),
+                false => assert!(territory.absent(at)),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_world_that_may_grow_far_costs_what_was_made_and_its_ticks_nothing() {
+    const RADIUS: u32 = 2;
+    let generator = Arc::new(Generator::new(11));
+    let made = ChunkPos::within(RADIUS).count();
+    for limit in [8, 640] {
+        let all = regions_of(limit);
+        let began = Instant::now();
+        let mut alone = Territory::new(all.iter().copied(), RADIUS).growing(generator.clone(), limit);
+        let asked = load(&mut alone, RADIUS, &generator);
+        let loaded = began.elapsed();
+        assert!(asked <= ChunkPos::within(RADIUS + 1).count(), "{asked} chunks asked for, {made} made");
+        let began = Instant::now();
+        for tick in 1..=1000 {
+            let letters = alone.observe(tick, &[]).expect("observes");
+            let letters = alone.edit(tick, letters).expect("edits");
+            let letters = alone.shift(tick, letters).expect("moves");
+            let changes = alone.commit(tick, letters).expect("commits");
+            assert!(changes.changed.is_empty());
+        }
+        let ticked = began.elapsed();
+        println!(
+            "limit {limit}: {} regions, {asked} chunks asked for, loaded in {loaded:?}, 1000 ticks in {ticked:?}",
+            all.len()
+        );
+        // One of two tickers, whose regions lie together in squares of four by four: only the borders are looked at.
+        let mine = |at: &&RegionPos| (at.x.div_euclid(4) + at.y.div_euclid(4)) % 2 == 0;
+        let half: Vec<RegionPos> = all.iter().filter(mine).copied().collect();
+        let mut half = Territory::new(half, RADIUS).growing(generator.clone(), limit);
+        let asked = load(&mut half, RADIUS, &generator);
+        let chunks = ChunkPos::within(limit).count();
+        println!("limit {limit}, one of two tickers: {asked} chunks asked for, of {chunks}");
+        assert!(limit < 640 || asked * 20 < chunks, "{asked} of {chunks}");
+    }
 }

@@ -58,6 +58,7 @@ fn the_document_tells_the_other_numbers() {
     for text in [
         format!("gets a camp and {} handymen", rules::FIRST_HANDYMEN),
         format!("begins with {} wood and {} stone", rules::FIRST_STOCK.wood, rules::FIRST_STOCK.stone),
+        format!("for {} ticks", rules::REMEMBERED),
         format!("up to {} pieces", rules::of(Kind::Handyman).carries),
         format!("ends within {} blocks of one of its owner's buildings", rules::REACH),
         format!(

@@ -23,7 +23,7 @@ const TICKS: u64 = 8;
 
 /// In which tick which units are told what.
 #[derive(Debug, Clone)]
-struct Wish {
+struct Cue {
     tick: u64,
     /// One unit, or all: then they want the same block.
     unit: Option<usize>,
@@ -39,7 +39,7 @@ struct Wish {
 struct Scenario {
     seed: usize,
     starts: Vec<(i32, i32)>,
-    wishes: Vec<Wish>,
+    cues: Vec<Cue>,
     owners: Vec<usize>,
     later: Vec<usize>,
     /// A tick that is given up after so many stages, and run again by other owners.
@@ -53,16 +53,16 @@ fn scenario() -> impl Strategy<Value = Scenario> {
     let unit = prop_oneof![1 => Just(None), 1 => (0..PLAYERS.len() * UNITS).prop_map(Some)];
     let astray = prop::bool::weighted(0.2);
     let verb = prop_oneof![1 => 0..=2u8, 6 => Just(3), 3 => Just(4)];
-    let wish = (2..=TICKS, unit, verb, (near(), near(), -2..=2), astray)
-        .prop_map(|(tick, unit, verb, offset, astray)| Wish { tick, unit, verb, offset, astray });
+    let cue = (2..=TICKS, unit, verb, (near(), near(), -2..=2), astray)
+        .prop_map(|(tick, unit, verb, offset, astray)| Cue { tick, unit, verb, offset, astray });
     let owners = || (1..=8usize).prop_flat_map(|tickers| prop::collection::vec(0..tickers, 9));
     let starts = prop::collection::vec((-2..2, -2..2), PLAYERS.len());
     let times = (1..=TICKS, 1..=3usize, 1..=TICKS);
-    (0..SEEDS.len(), starts, prop::collection::vec(wish, 8..48), owners(), owners(), times).prop_map(
-        |(seed, starts, wishes, owners, later, (tick, stages, switched))| Scenario {
+    (0..SEEDS.len(), starts, prop::collection::vec(cue, 8..48), owners(), owners(), times).prop_map(
+        |(seed, starts, cues, owners, later, (tick, stages, switched))| Scenario {
             seed,
             starts,
-            wishes,
+            cues,
             owners,
             later,
             broken: (tick, stages),
@@ -99,25 +99,23 @@ fn actions(cluster: &Cluster, scenario: &Scenario) -> Vec<(RegionPos, Vec<Action
         }
         return all.into_iter().collect();
     }
-    for (i, wish) in scenario.wishes.iter().enumerate().filter(|(_, wish)| wish.tick == cluster.tick + 1) {
-        let told = wish.unit.map_or(0..PLAYERS.len() * UNITS, |unit| unit..unit + 1);
+    for (i, cue) in scenario.cues.iter().enumerate().filter(|(_, cue)| cue.tick == cluster.tick + 1) {
+        let told = cue.unit.map_or(0..PLAYERS.len() * UNITS, |unit| unit..unit + 1);
         for unit in told {
             let (player, unit) = (unit % PLAYERS.len(), unit / PLAYERS.len());
             let id = start::unit_ids(PLAYERS[player], UNITS)[unit];
             let unit = cluster.unit(id);
-            let (x, y, z) = wish.offset;
-            let at = match wish.unit {
+            let (x, y, z) = cue.offset;
+            let at = match cue.unit {
                 Some(_) => unit.at.offset(x, y, z),
                 // The ground at the corner, or what is above it.
-                None => surface(scenario, player, (x / 2, y / 2)).offset(
-                    0,
-                    0,
-                    if wish.verb == 4 { 0 } else { -1 },
-                ),
+                None => {
+                    surface(scenario, player, (x / 2, y / 2)).offset(0, 0, if cue.verb == 4 { 0 } else { -1 })
+                }
             };
             let region = unit.at.region();
-            let region = if wish.astray { RegionPos::new(region.x + 1, region.y) } else { region };
-            let command = command(i as u64 % 3, PLAYERS[player], id, order(wish.verb, at));
+            let region = if cue.astray { RegionPos::new(region.x + 1, region.y) } else { region };
+            let command = command(i as u64 % 3, PLAYERS[player], id, order(cue.verb, at));
             all.entry(region).or_default().push(command);
         }
     }

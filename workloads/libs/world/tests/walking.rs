@@ -170,6 +170,43 @@ fn those_who_search_too_much_wait_and_the_others_do_not() {
 }
 
 #[test]
+fn a_crowd_to_one_goal_makes_one_field_and_one_more_when_the_land_changes() {
+    let ground = ground(7, RADIUS);
+    let mut cluster = Cluster::on(&ground, RADIUS, |_| 0);
+    // All in the middle of one region, so that nobody walks through another.
+    let dry = |cluster: &Cluster, at: &BlockPos| is_open(cluster, *at) && !is_water(cluster, *at);
+    let places: Vec<BlockPos> =
+        (0..1600).map(|i| top(&cluster, 44 + i % 40, 44 + i / 40)).filter(|at| dry(&cluster, at)).collect();
+    let to = places[places.len() / 2];
+    let crowd: Vec<u64> = (1..=120).collect();
+    for id in &crowd {
+        let at = places[*id as usize * places.len() / 121];
+        cluster.place(Entity::new(Kind::Handyman, *id, owner(*id), at, at));
+    }
+    cluster.assign(|_| 0);
+    let walk = |cluster: &mut Cluster| {
+        let go = |id: &u64| command(*id, owner(*id), *id, Order::Move { to });
+        cluster.tick(&[(RegionPos::new(0, 0), crowd.iter().map(go).collect())]);
+        let first = cluster.fields_made();
+        for _ in 0..12 {
+            cluster.tick(&[]);
+        }
+        (first, cluster.fields_made())
+    };
+    // One to the goal, and perhaps one for those who are cut off from it.
+    let (first, after) = walk(&mut cluster);
+    assert!((1..=2).contains(&first), "{first} fields for one goal");
+    assert_eq!(after, first, "a field is made once, not in every tick");
+    assert_eq!(walk(&mut cluster), (first, first), "nor for every order");
+    let digger = crowd[0];
+    let at = cluster.unit(digger).at.down();
+    cluster.tick(&[(RegionPos::new(0, 0), vec![command(1, owner(digger), digger, Order::Mine { at })])]);
+    assert_eq!(cluster.block(at), Block::Air);
+    let (_, later) = walk(&mut cluster);
+    assert!(later > first && later <= 2 * first, "{later} fields, {first} before the land changed");
+}
+
+#[test]
 fn a_crowd_arrives_and_a_unit_on_its_own_arrives_as_well() {
     let mut cluster = world(7);
     // A dry place that can be walked to, and forty who are near it.

@@ -48,7 +48,7 @@ impl Scheduler {
         (config.world.radius, config.world.tick_period_ms) = (RADIUS, 1);
         plane.set_config(&config).await;
         let (_, topology) = watch::channel(plane.topology().await);
-        let info = Info { seed: 1, size: RADIUS, limit: RADIUS, created_ms: 0, tick_period_ms: 1 };
+        let info = Info { seed: 1, radius: RADIUS, limit: RADIUS, created_ms: 0, tick_period_ms: 1 };
         World::connect(&plane.boot(Service::Worldgen), topology)
             .write_info(&info)
             .await

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use fortia_common::records::EditStrategy;
 use fortia_proto::tick::v1::Stage;
 use fortia_vec::ChunkPos;
 
@@ -88,24 +89,43 @@ async fn run_faults(scene: &mut Scene, progress: &mut Progress, wanted: usize, u
     }
 }
 
+/// The strategy of tests that do not try both: `FORTIA_TEST_STRATEGY=Lock`, or Queue.
+fn strategy() -> EditStrategy {
+    match std::env::var("FORTIA_TEST_STRATEGY") {
+        Ok(strategy) if strategy == "Lock" => EditStrategy::Lock,
+        _ => EditStrategy::Queue,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_snapshot_and_every_tick_is_that_of_the_reference_world_whatever_dies_in_whatever_stage() {
-    let mut scene = Scene::start(RADIUS, PERIOD_MS).await;
+    println!("{}", whatever_dies(EditStrategy::Queue).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_lock_too_every_snapshot_and_every_tick_is_that_of_the_reference_world_whatever_dies() {
+    println!("{}", whatever_dies(EditStrategy::Lock).await);
+}
+
+/// Returns what was seen.
+async fn whatever_dies(strategy: EditStrategy) -> String {
+    let mut scene = Scene::start(RADIUS, PERIOD_MS, strategy).await;
     let watcher = Watcher::start(&scene);
     let mut progress = Progress::default();
     run_faults(&mut scene, &mut progress, FAULTS, Instant::now() + Duration::from_secs(120)).await;
     let seen = watcher.end().await;
     let refused = scene.refused().await;
-    println!("{progress}; {seen} snapshots, {} ticks, {refused} late calls refused", scene.tick());
+    let said = format!("{progress}; {seen} snapshots, {} ticks, {refused} late calls refused", scene.tick());
     assert!(progress.next(FAULTS).is_none(), "too slow: {progress}");
     assert!(seen > 100, "only {seen} snapshots were read");
     assert!(refused > 0, "tickers that were paused in a stage go on with it, and are refused");
     scene.end().await;
+    said
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scheduler_that_is_told_to_end_hands_over_at_once() {
-    let mut scene = Scene::start(RADIUS, PERIOD_MS).await;
+    let mut scene = Scene::start(RADIUS, PERIOD_MS, strategy()).await;
     let took = scene.hand_over().await;
     scene.compare().await;
     scene.end().await;
@@ -125,7 +145,7 @@ async fn bench_tick_faults() {
     let (mut seen, mut refused) = (0, 0);
     while progress.next(wanted).is_some() && Instant::now() < until {
         // A new world now and then: units die, and land is mined away.
-        let mut scene = Scene::start(RADIUS, PERIOD_MS).await;
+        let mut scene = Scene::start(RADIUS, PERIOD_MS, strategy()).await;
         let watcher = Watcher::start(&scene);
         let part = progress.least() + 50;
         run_faults(&mut scene, &mut progress, part.min(wanted), until).await;
@@ -153,7 +173,7 @@ async fn bench_takeover() {
     // Figures stand at the beginning of a line; the test's name was printed before.
     println!();
     let kills = from_env("FORTIA_BENCH_KILLS", 12);
-    let mut scene = Scene::start(8, 1000).await;
+    let mut scene = Scene::start(8, 1000, strategy()).await;
     let mut took = Vec::new();
     for kill in 0..kills {
         // Not always at the same time after a tick or a renewal.

@@ -44,13 +44,15 @@ impl Reference {
     pub(crate) fn step(&mut self, actions: &[(RegionPos, Vec<Action>)]) -> Vec<ChunkPos> {
         self.tick += 1;
         let (tick, territory) = (self.tick, &mut self.territory);
-        let letters = territory.observe(tick, actions);
-        let letters = territory.edit(tick, letters);
-        let letters = territory.shift(tick, letters);
-        let changes = territory.commit(tick, letters);
+        let letters = territory.observe(tick, actions).expect("stage observe");
+        let letters = territory.edit(tick, letters).expect("stage edit");
+        let letters = territory.shift(tick, letters).expect("stage move");
+        let changes = territory.commit(tick, letters).expect("the commit");
         let chunks = changes.columns.iter().map(|column| (Key::Chunk(column.at()), column.encode()));
         let entities = changes.entities.into_iter().map(|(id, bytes)| (Key::Entity(id), bytes));
-        for (key, bytes) in chunks.chain(entities) {
+        // Empty: it is not there any more.
+        let gone = changes.gone.into_iter().map(|(_, id)| (Key::Entity(id), Vec::new()));
+        for (key, bytes) in chunks.chain(entities).chain(gone) {
             let versions = self.versions.entry(key).or_default();
             versions.push((tick, Bytes::from(bytes)));
             let old = versions.iter().filter(|(at, _)| at + KEPT < tick).count();

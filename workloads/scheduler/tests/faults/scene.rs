@@ -66,9 +66,9 @@ fn lock(reference: &Mutex<Reference>) -> MutexGuard<'_, Reference> {
 
 impl Scene {
     /// A generated world of this radius on two shards, two schedulers behind relays, three tickers, and players.
-    pub(crate) async fn start(radius: u32, period_ms: u64) -> Scene {
+    pub(crate) async fn start(radius: u32, period_ms: u64, strategy: EditStrategy) -> Scene {
         let plane = DataPlane::start(2).await;
-        configure(&plane, radius, period_ms).await;
+        configure(&plane, radius, period_ms, strategy).await;
         let (_, topology) = watch::channel(plane.topology().await);
         let world = World::connect(&plane.boot_as(Service::Game, "test"), topology);
         let control = ControlDb::connect(&plane.boot_as(Service::Game, "test"));
@@ -268,14 +268,11 @@ impl Scene {
     }
 }
 
-async fn configure(plane: &DataPlane, radius: u32, period_ms: u64) {
+async fn configure(plane: &DataPlane, radius: u32, period_ms: u64, strategy: EditStrategy) {
     let json: String = plane.control_db.run(&["GET", fortia_common::records::CONFIG]).await;
     let mut config: Config = serde_json::from_str(&json).expect("a configuration");
     (config.world.radius, config.world.tick_period_ms) = (radius, period_ms);
-    // FORTIA_TEST_STRATEGY=Lock: the same faults under the other strategy.
-    if std::env::var("FORTIA_TEST_STRATEGY").is_ok_and(|strategy| strategy == "Lock") {
-        config.edit_strategy = EditStrategy::Lock;
-    }
+    config.edit_strategy = strategy;
     plane.set_config(&config).await;
     let mut boot = plane.boot(Service::Worldgen);
     boot.log = "error".into();

@@ -87,7 +87,7 @@ impl Cluster {
         }
         let info = Info {
             seed: 42,
-            size: self.shape.radius,
+            radius: self.shape.radius,
             limit: self.shape.radius,
             created_ms: 0,
             tick_period_ms: 1,
@@ -187,6 +187,6 @@ pub(crate) async fn serve() {
     } else {
         let boot = Boot::from_env(Service::Ticker).expect("boots");
         let log = fortia_log::init(&boot);
-        fortia_ticker::run_under(boot, &log, Some(shape.load())).await.expect("runs");
+        fortia_ticker::run_under(boot, &log, Some(shape.traffic())).await.expect("runs");
     }
 }

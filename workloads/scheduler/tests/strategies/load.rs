@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use fortia_proto::tick::v1::{Edit, Letter, letter};
-use fortia_ticker::Load;
+use fortia_ticker::Traffic;
 use fortia_vec::{BlockPos, CHUNK, ChunkPos, RegionPos};
 use fortia_world::block::Block;
 use fortia_world::chunk::Column;
@@ -90,8 +90,8 @@ impl Shape {
         })
     }
 
-    /// The load of a ticker: the edits of those who stand in its regions.
-    pub(crate) fn load(self) -> Load {
+    /// The traffic of a ticker: the edits of those who stand in its regions.
+    pub(crate) fn traffic(self) -> Traffic {
         let counts = self.counts();
         let here = Mutex::<Near>::default();
         Arc::new(move |tick, territory| {
@@ -126,7 +126,6 @@ impl Wanted {
     fn letter(self, column: &Column) -> Option<Letter> {
         let there = column.get(self.at.local()?);
         let edit = Edit {
-            priority: 0,
             id: self.id,
             unit: self.id,
             from: Some(wire::block_pos(self.from)),

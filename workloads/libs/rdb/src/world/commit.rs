@@ -23,6 +23,8 @@ pub struct Changes {
     pub entities: Vec<(u64, Bytes)>,
     /// New entities and the names of their owners.
     pub born: Vec<(String, u64)>,
+    /// Those whose records go, and the names of their owners, off whose lists they go too.
+    pub gone: Vec<(String, u64)>,
     /// Chunks whose claims were read: their locks are removed.
     pub unlocked: Vec<ChunkPos>,
 }
@@ -121,7 +123,12 @@ impl Changes {
         let member = |id: &u64| Op::SetAdd(vec![Bytes::from(id.to_string())]);
         let born = self.born.iter();
         let born = born.map(|(owner, id)| (WorldKey::PlayerEntities(owner.clone()), member(id)));
-        chunks.chain(entities).chain(born).chain(unlocked).collect()
+        // Nothing else names them any more.
+        let gone = self.gone.iter().flat_map(|(owner, id)| {
+            let member = Op::SetRemove(vec![Bytes::from(id.to_string())]);
+            [(WorldKey::PlayerEntities(owner.clone()), member), (WorldKey::Entity(*id), Op::Delete)]
+        });
+        chunks.chain(entities).chain(born).chain(gone).chain(unlocked).collect()
     }
 }
 

@@ -40,7 +40,7 @@ impl World {
         let Some((key, fields)) = self.hash(WorldKey::Info).await? else { return Ok(None) };
         Ok(Some(Info {
             seed: field(&key, &fields, "seed")?,
-            size: field(&key, &fields, "size")?,
+            radius: field(&key, &fields, "radius")?,
             limit: field(&key, &fields, "limit")?,
             created_ms: field(&key, &fields, "created")?,
             tick_period_ms: field(&key, &fields, "tick_period")?,

@@ -20,7 +20,7 @@ const TICKS_TRIED: u32 = 16;
 /// Full lists an action meets before it is given up: whoever floods a region fills few ticks ahead.
 const FULL_TRIED: u32 = 2;
 /// Characters a claim's rank has: digits of fixed width, so that their order as text is their order as numbers.
-pub const RANK: usize = 40;
+pub const RANK: usize = 32;
 
 /// A block's number in its chunk, and the claim on it.
 pub type Claim = (u32, Bytes);

@@ -44,7 +44,8 @@ enum Slot {
 #[derive(Debug, Clone)]
 pub struct Area {
     low: ChunkPos,
-    radius: u32,
+    /// The edge of the world, in chunks.
+    limit: u32,
     slots: Vec<Slot>,
     /// By chunk and side: the gates to the next chunk.
     pub(super) gates: Vec<Option<Arc<[Gate]>>>,
@@ -54,19 +55,22 @@ pub struct Area {
     pub(super) fields: BTreeMap<(Goal, bool), (u64, Arc<Field>)>,
     /// All cells in one piece, where a field was made.
     pub(super) grid: Option<Arc<Grid>>,
+    /// Fields made so far, remembered or not.
+    pub(super) made: u64,
 }
 
 impl Area {
-    /// The area of a region in a world of this radius (in chunks), with nothing read yet.
-    pub fn new(region: RegionPos, radius: u32) -> Area {
+    /// The area of a region in a world that ends at this limit (in chunks), with nothing read yet.
+    pub fn new(region: RegionPos, limit: u32) -> Area {
         Area {
             low: region.origin().offset(-1, -1),
-            radius,
+            limit,
             slots: vec![Slot::Unread; CHUNKS],
             gates: vec![None; CHUNKS * 4],
             costs: vec![BTreeMap::new(); CHUNKS],
             fields: BTreeMap::new(),
             grid: None,
+            made: 0,
         }
     }
 
@@ -83,7 +87,7 @@ impl Area {
     /// Reads a chunk unless it is known.
     pub(super) fn read(&mut self, chunk: u8, land: &mut Land<'_>) {
         let i = usize::from(chunk);
-        let inside = self.position(chunk).is_within(self.radius);
+        let inside = self.position(chunk).is_within(self.limit);
         let known = match &mut self.slots[i] {
             Slot::Read(Some(_)) => return,
             // It may be made at any time.
@@ -177,7 +181,7 @@ impl Area {
     /// Whether units leave the area over this side of a chunk: the world goes on there, but nothing is seen of it.
     pub(super) fn is_exit(&self, chunk: u8, side: usize) -> bool {
         let (x, y) = SIDES[side];
-        let beyond = self.position(chunk).offset(x, y).is_within(self.radius);
+        let beyond = self.position(chunk).offset(x, y).is_within(self.limit);
         beyond && beside(chunk, side).is_none_or(|next| self.surface(next).is_none())
     }
 

@@ -70,6 +70,7 @@ impl Area {
             return field.clone();
         }
         let field = Arc::new(self.flood(goal, cut_off, land));
+        self.made += 1;
         if self.fields.len() >= FIELDS {
             let oldest = self.fields.iter().min_by_key(|(key, (used, _))| (*used, **key));
             if let Some(oldest) = oldest.map(|(key, _)| *key) {

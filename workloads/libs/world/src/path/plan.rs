@@ -58,9 +58,9 @@ struct Search<'a> {
 }
 
 impl Area {
-    /// The first steps, at most `limit`, of a cheap way to the goal. A goal out of the area is approached: the way ends where
+    /// The first steps, at most `most`, of a cheap way to the goal. A goal out of the area is approached: the way ends where
     /// the area does. When there is no way, it ends at the nearest cell that can be reached, if that is nearer than `from`.
-    pub fn plan(&mut self, from: BlockPos, goal: Goal, limit: usize, land: &mut Land<'_>) -> Plan {
+    pub fn plan(&mut self, from: BlockPos, goal: Goal, most: usize, land: &mut Land<'_>) -> Plan {
         let Some(chunk) = self.chunk_of(from) else { return Plan::default() };
         self.read(chunk, land);
         let Some(start) = self.cell(from) else { return Plan::default() };
@@ -77,7 +77,7 @@ impl Area {
         };
         let end = search.run(start, land);
         let searched = search.searched;
-        let steps = end.map(|(visit, cell)| search.steps(visit, cell, limit)).unwrap_or_default();
+        let steps = end.map(|(visit, cell)| search.steps(visit, cell, most)).unwrap_or_default();
         Plan { steps, searched }
     }
 }
@@ -194,7 +194,7 @@ impl Search<'_> {
     }
 
     /// The way to a cell of a visited chunk, cell by cell.
-    fn steps(&self, last: usize, end: u16, limit: usize) -> Vec<BlockPos> {
+    fn steps(&self, last: usize, end: u16, most: usize) -> Vec<BlockPos> {
         let mut legs = vec![(last, end)];
         let mut at = last;
         while at != 0 {
@@ -209,11 +209,11 @@ impl Search<'_> {
                 way.push(visit.at);
             }
             self.area.trace(visit.at, exit, &visit.costs, &mut way);
-            if way.len() >= limit {
+            if way.len() >= most {
                 break;
             }
         }
-        way.truncate(limit);
+        way.truncate(most);
         way.into_iter().map(|cell| self.area.place(cell)).collect()
     }
 }

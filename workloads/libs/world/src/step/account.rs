@@ -6,7 +6,7 @@
 use fortia_proto::tick::v1 as pb;
 use fortia_vec::{BlockPos, RegionPos};
 
-use super::rules::TOO_LITTLE;
+use super::task::TOO_LITTLE;
 use super::{Territory, letter};
 use crate::entity::{Entity, Event};
 use crate::goods::Goods;

@@ -6,24 +6,24 @@ use fortia_proto::tick::v1 as pb;
 use fortia_proto::world::v1 as world;
 use fortia_vec::RegionPos;
 
-use super::{Changes, Territory};
+use super::{Changes, StepError, Territory};
 use crate::entity::{Entity, Event};
-use crate::wire;
 
 impl Territory {
     /// Ends a tick: takes the letters of stage move and returns what changed, to be stored.
-    pub fn commit(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Changes {
+    ///
+    /// # Errors
+    /// As [`Territory::observe`].
+    pub fn commit(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Result<Changes, StepError> {
         for letter in inbox {
-            let Some(to) = letter.to.as_ref().map(wire::to_region_pos).filter(|to| self.owns(*to)) else {
-                continue;
-            };
-            match letter.kind {
-                Some(pb::letter::Kind::Arrival(unit)) => self.arrive(tick, to, &unit),
-                Some(pb::letter::Kind::Credit(credit)) => self.credit(to, &credit),
-                _ => {}
+            match self.open(letter, "commit")? {
+                (to, pb::letter::Kind::Arrival(unit)) => self.arrive(tick, to, &unit)?,
+                (to, pb::letter::Kind::Credit(credit)) => self.credit(to, &credit),
+                (to, _) => return Err(StepError::Letter(to, "commit")),
             }
         }
         self.reveal();
+        let gone = self.decay(tick);
         let columns = self.before.keys().filter_map(|at| self.columns.get(at).cloned()).collect();
         let units = std::mem::take(&mut self.dirty_entities);
         let dead = std::mem::take(&mut self.buried).into_iter().map(|dead| (dead.id, dead.encode()));
@@ -36,16 +36,19 @@ impl Territory {
         self.pending.clear();
         self.redirected.clear();
         self.edited.clear();
-        Changes { columns, entities: entities.into_iter().collect(), born, changed }
+        self.sound(Changes { columns, entities: entities.into_iter().collect(), born, gone, changed })
     }
 
-    fn arrive(&mut self, tick: u64, to: RegionPos, unit: &world::Entity) {
-        let unit = Entity::from_proto(unit).ok().filter(|unit| unit.at.region() == to);
-        let Some(mut unit) = unit else { return };
+    fn arrive(&mut self, tick: u64, to: RegionPos, unit: &world::Entity) -> Result<(), StepError> {
+        let mut unit = Entity::from_proto(unit).map_err(|error| StepError::Arrival(to, error))?;
+        if unit.at.region() != to {
+            return Err(StepError::Astray { id: unit.id, at: unit.at, to });
+        }
         if unit.due.is_some_and(|due| due.event == Event::Revived && due.tick <= tick) {
             self.revive(tick, &mut unit);
         }
         unit.at = self.settled(unit.at);
         self.stow(unit, None);
+        Ok(())
     }
 }

@@ -8,8 +8,8 @@ use fortia_vec::{BlockPos, ChunkPos, RegionPos};
 use rayon::prelude::*;
 
 use super::observe::{Heard, in_order};
-use super::rules::{OCCUPIED, TOO_LATE};
-use super::{Territory, letter};
+use super::task::{OCCUPIED, TOO_LATE};
+use super::{StepError, Territory, letter};
 use crate::block::Block;
 use crate::chunk::Column;
 use crate::entity::{Due, Entity, Event, Kind};
@@ -17,7 +17,7 @@ use crate::{rules, wire};
 
 /// An edit as a letter brought it.
 struct Edit {
-    order: (u32, u64, u64),
+    order: (u64, u64),
     from: BlockPos,
     at: BlockPos,
     expect: Block,
@@ -47,8 +47,11 @@ struct Mail {
 
 impl Territory {
     /// Stage edit of a tick: takes the letters of stage observe and returns those for stage move.
-    pub fn edit(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Vec<pb::Letter> {
-        let mail = self.sort(inbox);
+    ///
+    /// # Errors
+    /// As [`Territory::observe`].
+    pub fn edit(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Result<Vec<pb::Letter>, StepError> {
+        let mail = self.sort(inbox)?;
         let mut outbox = Vec::with_capacity(mail.edits.len());
         // Edits of different chunks have nothing to do with each other.
         let by_chunk = mail.edits.par_chunk_by(|a, b| a.at.chunk() == b.at.chunk());
@@ -66,35 +69,33 @@ impl Territory {
         }
         self.complete(tick);
         mail.approached.into_iter().for_each(|(to, at)| self.make(to, at));
-        outbox
+        self.sound(outbox)
     }
 
-    fn sort(&self, inbox: Vec<pb::Letter>) -> Mail {
+    fn sort(&self, inbox: Vec<pb::Letter>) -> Result<Mail, StepError> {
         let mut mail = Mail::default();
         for letter in inbox {
-            let Some(to) = letter.to.as_ref().map(wire::to_region_pos).filter(|to| self.owns(*to)) else {
-                continue;
-            };
-            match letter.kind {
-                Some(pb::letter::Kind::Edit(edit)) => {
-                    mail.edits.extend(Edit::read(edit).filter(|edit| edit.at.region() == to));
+            match self.open(letter, "edit")? {
+                (to, pb::letter::Kind::Edit(edit)) => {
+                    let edit = Edit::read(edit).filter(|edit| edit.at.region() == to);
+                    mail.edits.push(edit.ok_or(StepError::Letter(to, "edit"))?);
                 }
-                Some(pb::letter::Kind::Strike(strike)) => mail.strikes.push((to, *strike)),
-                Some(pb::letter::Kind::Pay(pay)) => mail.pays.push((to, *pay)),
-                Some(pb::letter::Kind::Unload(unload)) => mail.unloads.push((to, *unload)),
-                Some(pb::letter::Kind::Forward(action)) => {
+                (to, pb::letter::Kind::Strike(strike)) => mail.strikes.push((to, *strike)),
+                (to, pb::letter::Kind::Pay(pay)) => mail.pays.push((to, *pay)),
+                (to, pb::letter::Kind::Unload(unload)) => mail.unloads.push((to, *unload)),
+                (to, pb::letter::Kind::Forward(action)) => {
                     mail.forwarded.entry(to).or_default().push(*action)
                 }
-                Some(pb::letter::Kind::Approached(at)) => {
+                (to, pb::letter::Kind::Approached(at)) => {
                     mail.approached.push((to, wire::to_chunk_pos(&at)));
                 }
-                _ => {}
+                (to, _) => return Err(StepError::Letter(to, "edit")),
             }
         }
         mail.edits.par_sort_by_key(|edit| (edit.at.chunk(), edit.order));
-        mail.strikes.sort_by_key(|(_, strike)| (strike.priority, strike.id, strike.unit));
-        mail.pays.sort_by_key(|(_, pay)| (pay.priority, pay.id, pay.unit));
-        mail
+        mail.strikes.sort_by_key(|(_, strike)| (strike.id, strike.unit));
+        mail.pays.sort_by_key(|(_, pay)| (pay.id, pay.unit));
+        Ok(mail)
     }
 
     /// Tries the edits of one chunk in their order: each changes its block if that still is what the unit saw.
@@ -190,7 +191,7 @@ impl Edit {
     /// What the unit is told.
     fn answer(&self, refused: Option<&str>) -> pb::Letter {
         let outcome = pb::Outcome {
-            unit: self.order.2,
+            unit: self.order.1,
             done: refused.is_none(),
             taken: if refused.is_none() { self.expect.kind() } else { 0 },
             reason: refused.unwrap_or_default().to_owned(),
@@ -201,7 +202,7 @@ impl Edit {
 
     fn read(edit: pb::Edit) -> Option<Edit> {
         Some(Edit {
-            order: (edit.priority, edit.id, edit.unit),
+            order: (edit.id, edit.unit),
             from: edit.from.as_ref().map(wire::to_block_pos)?,
             at: edit.at.as_ref().map(wire::to_block_pos)?,
             expect: Block::from_kind(edit.expect)?,

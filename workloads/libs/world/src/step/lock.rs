@@ -1,8 +1,8 @@
 //! The strategy `Lock`: edits become claims on blocks in a table that all tickers share, and the table becomes edits and
 //! refusals again. Pure: knows what a claim says, not where the table is or how its locks are taken.
 //!
-//! It gives the bytes that the strategy `Queue` gives. There, the edits of a block are tried in the order of (priority,
-//! id, unit); each expects the block of the tick before, which every unit sees alike, and changes it. So exactly one
+//! It gives the bytes that the strategy `Queue` gives. There, the edits of a block are tried in the order of (id,
+//! unit); each expects the block of the tick before, which every unit sees alike, and changes it. So exactly one
 //! succeeds: the first that nobody stands in the way of. All after it come too late, all before it were blocked. Who
 //! stands where is fixed until stage move. So it is enough that each ticker leaves out the edits that are blocked, and
 //! that of the others the first in that order stays in the table, whoever was first to claim.
@@ -14,16 +14,19 @@ use fortia_vec::{BlockPos, ChunkPos, LocalPos};
 use prost::Message;
 
 use super::edit::occupies;
-use super::rules::{OCCUPIED, TOO_LATE};
+use super::task::{OCCUPIED, TOO_LATE};
 use super::{Territory, letter};
 use crate::block::Block;
 use crate::entity::Entity;
 use crate::wire;
 
+/// Digits of a claim's rank; the shards compare so many characters.
+pub const RANK: usize = 32;
+
 /// A block's number in its chunk: what a claim is on.
 pub type BlockId = u32;
 
-/// The claims on blocks of one chunk, ascending: each begins with its rank, 40 digits.
+/// The claims on blocks of one chunk, ascending: each begins with its rank, [`RANK`] digits.
 pub type Claims = Vec<(BlockId, Vec<u8>)>;
 
 /// What the table says of one chunk, once all have claimed: the edit that won each block.
@@ -31,13 +34,13 @@ pub type Won = BTreeMap<BlockId, pb::Edit>;
 
 /// The edits that the units of one territory ask for in one tick.
 #[derive(Debug, Clone, Default)]
-pub struct Wishes {
+pub struct Bids {
     /// By chunk and block; of one block in the order in which they win.
-    wishes: BTreeMap<ChunkPos, BTreeMap<BlockId, Vec<Wish>>>,
+    bids: BTreeMap<ChunkPos, BTreeMap<BlockId, Vec<Bid>>>,
 }
 
 #[derive(Debug, Clone)]
-struct Wish {
+struct Bid {
     edit: pb::Edit,
     /// Whether somebody stands where the edit puts a solid block.
     blocked: bool,
@@ -53,53 +56,52 @@ pub struct Decided {
     pub refusals: Vec<pb::Letter>,
 }
 
-impl Wishes {
+impl Bids {
     /// Takes the edits out of the letters of stage observe.
-    pub fn of(outbox: &mut Vec<pb::Letter>) -> Wishes {
-        let mut wishes = Wishes::default();
+    pub fn of(outbox: &mut Vec<pb::Letter>) -> Bids {
+        let mut bids = Bids::default();
         let edits = outbox.extract_if(.., |letter| matches!(letter.kind, Some(pb::letter::Kind::Edit(_))));
         for letter in edits {
             let Some(pb::letter::Kind::Edit(edit)) = letter.kind else { continue };
             // A unit asks for nothing outside the world, so there is nobody to be told.
             let Some((chunk, block)) = target(&edit) else { continue };
-            let of_block = wishes.wishes.entry(chunk).or_default().entry(block).or_default();
-            of_block.push(Wish { edit, blocked: false });
+            let of_block = bids.bids.entry(chunk).or_default().entry(block).or_default();
+            of_block.push(Bid { edit, blocked: false });
         }
-        for of_block in wishes.wishes.values_mut().flat_map(BTreeMap::values_mut) {
-            of_block.sort_by_key(|wish| order(&wish.edit));
+        for of_block in bids.bids.values_mut().flat_map(BTreeMap::values_mut) {
+            of_block.sort_by_key(|bid| order(&bid.edit));
         }
-        wishes
+        bids
     }
 
     /// The chunks somebody wants to edit, ascending.
     pub fn chunks(&self) -> impl Iterator<Item = ChunkPos> + '_ {
-        self.wishes.keys().copied()
+        self.bids.keys().copied()
     }
 
     /// Units of others that may stand in the way, ascending: they must be known, as of the tick before, to claim.
     pub fn strangers(&self, territory: &Territory) -> Vec<u64> {
-        let builds = |wishes: &BTreeMap<BlockId, Vec<Wish>>| wishes.values().flatten().any(is_solid);
-        let abroad = self.wishes.iter().filter(|(at, wishes)| !territory.owns(at.region()) && builds(wishes));
+        let builds = |bids: &BTreeMap<BlockId, Vec<Bid>>| bids.values().flatten().any(is_solid);
+        let abroad = self.bids.iter().filter(|(at, bids)| !territory.owns(at.region()) && builds(bids));
         let columns = abroad.filter_map(|(at, _)| territory.column(*at));
         let ids: BTreeSet<u64> = columns.flat_map(|column| column.entities().iter().copied()).collect();
         ids.into_iter().collect()
     }
 
-    /// The claims to put into the table, by chunk and block, ascending, one a block: each begins with its rank, 40
+    /// The claims to put into the table, by chunk and block, ascending, one a block: each begins with its rank, [`RANK`]
     /// digits. What is blocked claims nothing. To be asked before stage edit.
     pub fn claims(&mut self, territory: &Territory, strangers: &[Entity]) -> Vec<(ChunkPos, Claims)> {
         let mut claims = Vec::new();
-        for (chunk, wishes) in &mut self.wishes {
+        for (chunk, bids) in &mut self.bids {
             let owned = territory.owns(chunk.region());
-            for wish in wishes.values_mut().flatten().filter(|wish| is_solid(wish)) {
-                let at = at(&wish.edit);
+            for bid in bids.values_mut().flatten().filter(|bid| is_solid(bid)) {
+                let at = at(&bid.edit);
                 let abroad = || strangers.iter().any(|unit| occupies(unit, at));
-                wish.blocked = if owned { territory.is_occupied(at) } else { abroad() };
+                bid.blocked = if owned { territory.is_occupied(at) } else { abroad() };
             }
-            let first =
-                |wishes: &Vec<Wish>| wishes.iter().find(|wish| !wish.blocked).map(|wish| claim(&wish.edit));
+            let first = |bids: &Vec<Bid>| bids.iter().find(|bid| !bid.blocked).map(|bid| claim(&bid.edit));
             let of_chunk: Vec<_> =
-                wishes.iter().filter_map(|(block, wishes)| Some((*block, first(wishes)?))).collect();
+                bids.iter().filter_map(|(block, bids)| Some((*block, first(bids)?))).collect();
             if !of_chunk.is_empty() {
                 claims.push((*chunk, of_chunk));
             }
@@ -130,19 +132,19 @@ impl Wishes {
         let edit = |at: &ChunkPos, edit: &pb::Edit| letter(at.region(), pb::letter::Kind::Edit(edit.clone()));
         let edits = owned.flat_map(|(at, won)| won.values().map(move |won| edit(at, won))).collect();
         let mut refusals = Vec::new();
-        for (at, wishes) in &self.wishes {
-            for (block, wishes) in wishes {
+        for (at, bids) in &self.bids {
+            for (block, bids) in bids {
                 let won = table.get(at).and_then(|won| won.get(block)).map(order);
-                refusals.extend(wishes.iter().filter_map(|wish| wish.refusal(won)));
+                refusals.extend(bids.iter().filter_map(|bid| bid.refusal(won)));
             }
         }
         Decided { edits, refusals }
     }
 }
 
-impl Wish {
+impl Bid {
     /// The outcome, unless this is the one that won the block.
-    fn refusal(&self, won: Option<(u32, u64, u64)>) -> Option<pb::Letter> {
+    fn refusal(&self, won: Option<(u64, u64)>) -> Option<pb::Letter> {
         let mine = order(&self.edit);
         if won == Some(mine) {
             return None;
@@ -162,18 +164,18 @@ pub fn read_claim(bytes: &[u8]) -> Option<pb::Edit> {
 
 /// A rank in digits of fixed width, then the edit.
 fn claim(edit: &pb::Edit) -> Vec<u8> {
-    let (priority, id, unit) = order(edit);
-    let mut bytes = format!("{priority:08x}{id:016x}{unit:016x}").into_bytes();
+    let (id, unit) = order(edit);
+    let mut bytes = format!("{id:016x}{unit:016x}").into_bytes();
     bytes.extend(edit.encode_to_vec());
     bytes
 }
 
-fn order(edit: &pb::Edit) -> (u32, u64, u64) {
-    (edit.priority, edit.id, edit.unit)
+fn order(edit: &pb::Edit) -> (u64, u64) {
+    (edit.id, edit.unit)
 }
 
-fn is_solid(wish: &Wish) -> bool {
-    Block::from_kind(wish.edit.put).is_some_and(Block::is_solid)
+fn is_solid(bid: &Bid) -> bool {
+    Block::from_kind(bid.edit.put).is_some_and(Block::is_solid)
 }
 
 fn at(edit: &pb::Edit) -> BlockPos {
@@ -192,9 +194,9 @@ mod tests {
 
     use super::*;
 
-    fn edit(priority: u32, id: u64, unit: u64, put: Block) -> pb::Edit {
+    fn edit(id: u64, unit: u64, put: Block) -> pb::Edit {
         let at = Some(wire::block_pos(BlockPos::new(-3, 5, 9)));
-        pb::Edit { priority, id, unit, from: at, at, put: put.kind(), ..pb::Edit::default() }
+        pb::Edit { id, unit, from: at, at, put: put.kind(), ..pb::Edit::default() }
     }
 
     fn reasons(decided: &Decided) -> Vec<(u64, &str)> {
@@ -209,17 +211,17 @@ mod tests {
     proptest! {
         #[test]
         fn claims_as_text_come_in_the_order_in_which_edits_win(
-            a in any::<(u32, u64, u64)>(), b in any::<(u32, u64, u64)>(),
+            a in any::<(u64, u64)>(), b in any::<(u64, u64)>(),
         ) {
-            let claim = |(priority, id, unit)| claim(&edit(priority, id, unit, Block::Air))[..40].to_vec();
+            let claim = |(id, unit)| claim(&edit(id, unit, Block::Air))[..RANK].to_vec();
             prop_assert_eq!(claim(a).cmp(&claim(b)), a.cmp(&b));
         }
     }
 
     #[test]
     fn a_claim_gives_its_edit_back() {
-        let edit = edit(1, 2, 3, Block::Wall);
-        assert_eq!(read_claim(&claim(&edit)[40..]), Some(edit));
+        let edit = edit(2, 3, Block::Wall);
+        assert_eq!(read_claim(&claim(&edit)[RANK..]), Some(edit));
     }
 
     #[test]
@@ -227,8 +229,8 @@ mod tests {
         let territory = Territory::new([], 4);
         let letter = |edit: pb::Edit| letter(at(&edit).region(), pb::letter::Kind::Edit(edit));
         let edits = [(1, Block::Wall), (2, Block::Air), (3, Block::Wall), (4, Block::Air)];
-        let mut outbox = edits.map(|(unit, put)| letter(edit(0, unit, unit, put))).to_vec();
-        let mut wishes = Wishes::of(&mut outbox);
+        let mut outbox = edits.map(|(unit, put)| letter(edit(unit, unit, put))).to_vec();
+        let mut bids = Bids::of(&mut outbox);
         assert!(outbox.is_empty());
         let guest = Entity::new(
             crate::entity::Kind::Handyman,
@@ -237,16 +239,16 @@ mod tests {
             BlockPos::new(-3, 5, 8),
             BlockPos::default(),
         );
-        let claims = wishes.claims(&territory, &[guest]);
+        let claims = bids.claims(&territory, &[guest]);
         let (chunk, claimed) = &claims[0];
         assert_eq!((claims.len(), claimed.len()), (1, 1), "one claim a block");
-        let first = read_claim(&claimed[0].1[40..]).expect("an edit");
+        let first = read_claim(&claimed[0].1[RANK..]).expect("an edit");
         assert_eq!(first.unit, 2, "the first who is not blocked");
         let table = BTreeMap::from([(*chunk, BTreeMap::from([(claimed[0].0, first)]))]);
-        let decided = wishes.decide(&territory, &table);
+        let decided = bids.decide(&territory, &table);
         assert_eq!(reasons(&decided), [(1, OCCUPIED), (3, TOO_LATE), (4, TOO_LATE)]);
         assert!(decided.edits.is_empty(), "the chunk is another's");
-        let nobody = wishes.decide(&territory, &BTreeMap::new());
+        let nobody = bids.decide(&territory, &BTreeMap::new());
         assert_eq!(reasons(&nobody)[0], (1, OCCUPIED));
     }
 }

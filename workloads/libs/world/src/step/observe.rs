@@ -7,10 +7,10 @@ use fortia_vec::RegionPos;
 use prost::Message;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::rules::Task;
 use super::strike::{blows, regions_near};
+use super::task::{self, Task};
 use super::view::View;
-use super::{Pending, Territory, letter, rules};
+use super::{Pending, StepError, Territory, letter};
 use crate::entity::{Due, Entity, Event, Kind};
 use crate::goods::Goods;
 use crate::order::Order;
@@ -30,7 +30,14 @@ pub(super) enum Heard {
 impl Territory {
     /// Stage observe of a tick: takes the actions that name regions of this territory, and returns the letters for
     /// stage edit. All chunks and entities must be loaded.
-    pub fn observe(&mut self, tick: u64, actions: &[(RegionPos, Vec<Action>)]) -> Vec<pb::Letter> {
+    ///
+    /// # Errors
+    /// When something would be lost. The territory must be thrown away then, and the tick be run again.
+    pub fn observe(
+        &mut self,
+        tick: u64,
+        actions: &[(RegionPos, Vec<Action>)],
+    ) -> Result<Vec<pb::Letter>, StepError> {
         let mut outbox = self.approach();
         self.wake(tick, &mut outbox);
         for (region, actions) in actions {
@@ -47,7 +54,7 @@ impl Territory {
                 outbox.extend(self.work(tick, id));
             }
         }
-        outbox
+        self.sound(outbox)
     }
 
     /// Carries an action out, or sends it to where it can be.
@@ -59,13 +66,13 @@ impl Territory {
                     return;
                 }
                 let seen = command.at.as_ref().map(wire::to_block_pos);
-                let near = seen.map(|at| regions_near(at, tick.saturating_sub(command.seen), self.radius));
+                let near = seen.map(|at| regions_near(at, tick.saturating_sub(command.seen), self.limit));
                 let others = near.into_iter().flatten().filter(|to| *to != region);
                 outbox.extend(others.map(forward));
             }
             Some(action::Kind::Spawn(spawn)) => {
                 let at = spawn.at.as_ref().map(wire::to_block_pos);
-                let there = at.filter(|at| at.chunk().is_within(self.radius));
+                let there = at.filter(|at| at.chunk().is_within(self.limit));
                 outbox.extend(there.map(|at| forward(at.region())));
             }
             None => {}
@@ -98,7 +105,7 @@ impl Territory {
         let Some(unit) = self.entities.get(&id) else { return Vec::new() };
         // By tick, so that no unit is always first.
         let lot = xxh3_64_with_seed(&id.to_le_bytes(), tick);
-        let (letters, asked) = match rules::task(unit, &View::new(self, unit.at), self.radius) {
+        let (letters, asked) = match task::task(unit, &View::new(self, unit.at), self.limit) {
             Task::Walk => return Vec::new(),
             Task::End(reason) => {
                 self.finish(tick, id, reason);
@@ -118,7 +125,6 @@ impl Territory {
                     })
                 });
                 let edit = pb::Edit {
-                    priority: 0,
                     id: lot,
                     unit: id,
                     from: Some(wire::block_pos(unit.at)),
@@ -130,7 +136,7 @@ impl Territory {
                 (vec![letter(at.region(), pb::letter::Kind::Edit(edit))], Pending::Edit { at, put })
             }
             Task::Pay(goods) => (vec![request(unit, goods, lot)], Pending::Pay(goods)),
-            Task::Strike => (blows(tick, unit, (0, lot), self.radius), Pending::Strike),
+            Task::Strike => (blows(tick, unit, lot, self.limit), Pending::Strike),
         };
         self.pending.insert(id, asked);
         letters
@@ -150,7 +156,6 @@ impl Territory {
 /// The letter that asks the owner's camp for goods.
 fn request(unit: &Entity, goods: Goods, lot: u64) -> pb::Letter {
     let pay = pb::Pay {
-        priority: 0,
         id: lot,
         unit: unit.id,
         from: Some(wire::block_pos(unit.at)),

@@ -3,10 +3,10 @@
 use fortia_proto::tick::v1 as pb;
 use fortia_vec::{BlockPos, RegionPos};
 
-use super::rules::{self, DONE, GONE, TOO_LITTLE};
+use super::task::{self, DONE, GONE, TOO_LITTLE};
 use super::view::View;
 use super::wake::loaded;
-use super::{Pending, Territory, account};
+use super::{Pending, StepError, Territory, account};
 use crate::block::Block;
 use crate::entity::{Due, Entity, Event};
 use crate::order::Order;
@@ -14,20 +14,21 @@ use crate::wire;
 
 impl Territory {
     /// First in stage move: takes the outcomes and returns letters for the commit.
-    pub(super) fn hear(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Vec<pb::Letter> {
-        let outcome = |letter: pb::Letter| match (letter.to, letter.kind) {
-            (Some(to), Some(pb::letter::Kind::Outcome(outcome))) => Some((wire::to_region_pos(&to), outcome)),
-            _ => None,
-        };
-        let outcomes = inbox.into_iter().filter_map(outcome);
-        let mut outcomes: Vec<(RegionPos, pb::Outcome)> =
-            outcomes.filter(|(_, outcome)| self.pending.contains_key(&outcome.unit)).collect();
+    pub(super) fn hear(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Result<Vec<pb::Letter>, StepError> {
+        let mut outcomes: Vec<(RegionPos, pb::Outcome)> = Vec::with_capacity(inbox.len());
+        for letter in inbox {
+            match self.open(letter, "move")? {
+                (to, pb::letter::Kind::Outcome(outcome)) => outcomes.push((to, outcome)),
+                (to, _) => return Err(StepError::Letter(to, "move")),
+            }
+        }
+        outcomes.retain(|(_, outcome)| self.pending.contains_key(&outcome.unit));
         // Of several buildings that take what a unit carries, always the same one does.
         outcomes.sort_by_key(|(_, outcome)| (outcome.unit, outcome.at.as_ref().map(wire::to_block_pos)));
         let letters = outcomes.iter().filter_map(|(to, outcome)| self.learn(tick, *to, outcome));
         let letters = letters.collect();
         self.miss(tick);
-        letters
+        Ok(letters)
     }
 
     fn learn(&mut self, tick: u64, region: RegionPos, outcome: &pb::Outcome) -> Option<pb::Letter> {
@@ -75,7 +76,7 @@ impl Territory {
     fn higher(&self, unit: &Entity, at: BlockPos) -> Option<Order> {
         let order = Order::Chop { at: at.up() };
         let goes_on = matches!(unit.order, Order::Chop { .. })
-            && rules::in_reach(order, unit.at)
+            && task::in_reach(order, unit.at)
             && View::new(self, unit.at).block(at.up()) == Some(Block::Wood);
         goes_on.then_some(order)
     }

@@ -5,18 +5,21 @@ use std::collections::BTreeSet;
 use fortia_proto::tick::v1 as pb;
 use fortia_vec::BlockPos;
 
-use super::Territory;
-use super::rules::{self, DONE, NO_WAY, Task};
+use super::task::{self, DONE, NO_WAY, Task};
 use super::view::View;
 use super::wake::loaded;
 use super::walk::{Walk, is_lost};
+use super::{StepError, Territory};
 use crate::entity::{Due, Entity, Event};
 use crate::order::Order;
 
 impl Territory {
     /// Stage move of a tick: takes the letters of stage edit and returns those for the commit.
-    pub fn shift(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Vec<pb::Letter> {
-        let mut outbox = self.hear(tick, inbox);
+    ///
+    /// # Errors
+    /// As [`Territory::observe`].
+    pub fn shift(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Result<Vec<pb::Letter>, StepError> {
+        let mut outbox = self.hear(tick, inbox)?;
         outbox.extend(self.send_home());
         let (walkers, ended) = self.walkers();
         let mut moved = BTreeSet::new();
@@ -32,7 +35,7 @@ impl Territory {
         ended.into_iter().for_each(|(id, reason)| self.finish(tick, id, reason));
         moved.extend(self.shaken());
         moved.into_iter().for_each(|id| self.settle(id));
-        outbox
+        self.sound(outbox)
     }
 
     /// Those above or below a block that changed.
@@ -59,9 +62,9 @@ impl Territory {
         // Whoever worked in this tick does not walk in it.
         let idle = self.active.iter().filter(|id| !self.pending.contains_key(id));
         for unit in idle.filter_map(|id| self.entities.get(id)) {
-            match rules::task(unit, &View::new(self, unit.at), self.radius) {
+            match task::task(unit, &View::new(self, unit.at), self.limit) {
                 // Told only now, in stage edit: it strikes in the next tick.
-                Task::Strike if rules::in_reach(unit.order, unit.at) => {}
+                Task::Strike if task::in_reach(unit.order, unit.at) => {}
                 Task::Walk | Task::Strike => walkers.push(unit.id),
                 Task::End(reason) => ended.push((unit.id, reason)),
                 Task::Edit { .. } | Task::Pay(_) | Task::Train(_) => {}
@@ -75,7 +78,7 @@ impl Territory {
         let unit = self.entities.get(&id)?;
         let was = unit.at;
         let arrived = match unit.order {
-            Order::Move { to: goal } => path.is_empty() && rules::snap(&View::new(self, was), goal) == to,
+            Order::Move { to: goal } => path.is_empty() && task::snap(&View::new(self, was), goal) == to,
             _ => false,
         };
         let step = |unit: &mut Entity| {

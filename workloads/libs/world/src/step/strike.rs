@@ -45,13 +45,14 @@ impl Territory {
             it.due = returns.map(|ticks| Due { event: Event::Revived, tick: tick + ticks });
         });
         if returns.is_none() {
-            self.bury(id);
+            self.bury(tick, id);
         }
     }
 
-    /// Takes the dead off the map. Its record stays, for its owner to read.
-    fn bury(&mut self, id: u64) {
+    /// Takes the dead off the map. Its record stays for a while, for its owner to read.
+    fn bury(&mut self, tick: u64, id: u64) {
         let Some(dead) = self.withdraw(id) else { return };
+        self.entomb(tick, &dead);
         if dead.kind.block().is_some()
             && let (Some(local), Some(column)) = (dead.at.local(), self.column_mut(dead.at.chunk()))
         {
@@ -74,14 +75,13 @@ fn spared(target: &Entity, by: &str) -> Option<&'static str> {
 }
 
 /// The letters of an attacker: to every region in which the target can be by now.
-pub(super) fn blows(tick: u64, attacker: &Entity, priority: (u32, u64), radius: u32) -> Vec<pb::Letter> {
+pub(super) fn blows(tick: u64, attacker: &Entity, lot: u64, limit: u32) -> Vec<pb::Letter> {
     let (Order::Attack { target, at, seen }, Some(blow)) = (attacker.order, rules::of(attacker.kind).blow)
     else {
         return Vec::new();
     };
     let strike = pb::Strike {
-        priority: priority.0,
-        id: priority.1,
+        id: lot,
         unit: attacker.id,
         from: Some(wire::block_pos(attacker.at)),
         owner: attacker.owner.clone(),
@@ -89,15 +89,15 @@ pub(super) fn blows(tick: u64, attacker: &Entity, priority: (u32, u64), radius: 
         damage: blow.damage,
         range: blow.range,
     };
-    let regions = regions_near(at, tick.saturating_sub(seen), radius).into_iter();
+    let regions = regions_near(at, tick.saturating_sub(seen), limit).into_iter();
     regions.map(|to| letter(to, pb::letter::Kind::Strike(Box::new(strike.clone())))).collect()
 }
 
 /// The regions of the world with a block at most `reach` blocks sideways from a place, ascending. Units walk one block
 /// a tick: so far can one be from where it was seen so many ticks ago.
-pub(super) fn regions_near(at: BlockPos, reach: u64, radius: u32) -> Vec<RegionPos> {
+pub(super) fn regions_near(at: BlockPos, reach: u64, limit: u32) -> Vec<RegionPos> {
     let reach = i64::try_from(reach).unwrap_or(i64::MAX);
-    let side = i64::from(radius).saturating_mul(i64::from(CHUNK)).min(i64::from(i32::MAX) - i64::from(CHUNK));
+    let side = i64::from(limit).saturating_mul(i64::from(CHUNK)).min(i64::from(i32::MAX) - i64::from(CHUNK));
     let region = |block: i64| block.div_euclid(i64::from(CHUNK * REGION)) as i32;
     let along = |block: i32| {
         let low = i64::from(block).saturating_sub(reach).max(-side);
@@ -118,12 +118,12 @@ mod tests {
     proptest! {
         #[test]
         fn who_walked_from_where_it_was_seen_is_looked_for_where_it_is(
-            x in -400i32..400, y in -400i32..400, dx in -300i32..300, dy in -300i32..300, radius in 1u32..30,
+            x in -400i32..400, y in -400i32..400, dx in -300i32..300, dy in -300i32..300, limit in 1u32..30,
         ) {
             let (seen, now) = (BlockPos::new(x, y, 0), BlockPos::new(x + dx, y + dy, 0));
-            prop_assume!(now.chunk().is_within(radius));
+            prop_assume!(now.chunk().is_within(limit));
             let steps = u64::from(dx.unsigned_abs() + dy.unsigned_abs());
-            prop_assert!(regions_near(seen, steps, radius).contains(&now.region()));
+            prop_assert!(regions_near(seen, steps, limit).contains(&now.region()));
         }
     }
 

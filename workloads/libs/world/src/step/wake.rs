@@ -3,7 +3,7 @@
 use fortia_proto::tick::v1 as pb;
 use fortia_vec::{BlockPos, Distance};
 
-use super::rules::DONE;
+use super::task::DONE;
 use super::view::View;
 use super::{Pending, Territory, letter};
 use crate::block::Block;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fortia_vec::{BlockPos, ChunkPos, Distance, RegionPos};
 
 use super::view::View;
-use super::{Territory, rules};
+use super::{Territory, task};
 use crate::entity::Entity;
 use crate::order::Order;
 use crate::path::area::{Area, Land};
@@ -33,6 +33,11 @@ pub(super) enum Walk {
 }
 
 impl Territory {
+    /// How many flow fields were made here since the territory was: all who walk to one goal share one.
+    pub fn fields_made(&self) -> u64 {
+        self.ways.fields_made()
+    }
+
     /// What walkers do in this tick.
     pub(super) fn walks(&mut self, tick: u64, walkers: &[u64]) -> BTreeMap<u64, Walk> {
         let mut regions = BTreeMap::<RegionPos, Vec<&Entity>>::new();
@@ -45,7 +50,7 @@ impl Territory {
             let mut crowds = BTreeMap::<Goal, usize>::new();
             let mut searchers = BTreeMap::new();
             for unit in units {
-                let Some(goal) = rules::goal(unit.order) else { continue };
+                let Some(goal) = task::goal(unit.order) else { continue };
                 *crowds.entry(goal).or_default() += 1;
                 match kept(unit, &View::new(self, unit.at)) {
                     Some(walk) => {
@@ -63,7 +68,7 @@ impl Territory {
             let crowds = crowds.map(|(goal, _)| goal).collect();
             let search = |area: &mut Area, land: &mut Land<'_>| search(area, land, tick, &searchers, &crowds);
             let surface = |at: ChunkPos| self.seen(at).map(Surface::of);
-            walks.extend(ways.with_area(region, self.radius, tick, surface, search));
+            walks.extend(ways.with_area(region, self.limit, tick, surface, search));
         }
         ways.tidy(tick);
         self.ways = ways;
@@ -103,14 +108,14 @@ fn search(
         let mut cost = 1;
         if let Some((unit, goal)) = searchers.get(&turn.unit) {
             let mut steps = if crowds.contains(goal) {
-                let limit = steps_kept(unit, *goal);
+                let most = steps_kept(unit, *goal);
                 let mut along = |cut_off: bool| {
                     let field = fields.entry((*goal, cut_off)).or_insert_with(|| {
                         // What is remembered must not be cheaper: who searches in a tick may not depend on it.
                         cost += area.size(land);
                         area.field(*goal, cut_off, tick, land)
                     });
-                    area.follow(field, unit.at).map(|steps| steps.take(limit).collect::<Vec<_>>())
+                    area.follow(field, unit.at).map(|steps| steps.take(most).collect::<Vec<_>>())
                 };
                 along(false).or_else(|| along(true)).unwrap_or_default()
             } else {
@@ -142,7 +147,7 @@ fn steps_kept(unit: &Entity, goal: Goal) -> usize {
 /// Notes how a step changed the unit's distance to its goal. Returns whether it is out of patience: so every walk ends,
 /// whatever is built in its way.
 pub(super) fn is_lost(unit: &mut Entity) -> bool {
-    let Some(goal) = rules::goal(unit.order) else { return false };
+    let Some(goal) = task::goal(unit.order) else { return false };
     let rest = u32::try_from(goal.at().manhattan(unit.at)).unwrap_or(u32::MAX).max(1);
     if unit.nearest == 0 || rest < unit.nearest {
         unit.nearest = rest;

@@ -14,9 +14,10 @@ use fortia_world::chunk::Column;
 use fortia_world::entity::Entity;
 use fortia_world::goods::Goods;
 use fortia_world::order::Order;
-use fortia_world::step::lock::{Wishes, Won, read_claim};
+use fortia_world::step::lock::{Bids, RANK, Won, read_claim};
 use fortia_world::step::{Changes, Territory};
 use fortia_world::{generate, start, wire};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A generated world and its bytes, for many clusters.
 pub(crate) type Ground = Arc<BTreeMap<ChunkPos, (Column, Vec<u8>)>>;
@@ -53,10 +54,12 @@ pub(crate) struct Cluster {
     epoch: u64,
     /// The strategy `Lock`, if that is used.
     table: Option<Table>,
-    wishes: Vec<Wishes>,
+    bids: Vec<Bids>,
     territories: Vec<Territory>,
     /// The number of each territory's owner.
     owners: Vec<usize>,
+    /// What letters are shuffled by, if they are.
+    shuffled: Option<u64>,
 }
 
 impl Cluster {
@@ -80,7 +83,8 @@ impl Cluster {
             first: radius,
             epoch: 0,
             table: None,
-            wishes: Vec::new(),
+            bids: Vec::new(),
+            shuffled: None,
             territories: Vec::new(),
             owners: Vec::new(),
         };
@@ -131,6 +135,28 @@ impl Cluster {
         self.table = lock.then(Table::new);
     }
 
+    /// Lets letters come in an order by chance.
+    pub(crate) fn shuffle(&mut self, seed: u64) {
+        self.shuffled = Some(seed);
+    }
+
+    /// Checks that every territory knows all chunks there are in its regions and beside them.
+    pub(crate) fn check_known(&mut self) {
+        self.load();
+        for territory in &self.territories {
+            let owned: BTreeSet<_> = territory.regions().collect();
+            for at in self.chunks.keys() {
+                let near = at.neighbours().into_iter().chain([*at]).any(|at| owned.contains(&at.region()));
+                assert_eq!(territory.column(*at).is_some(), near, "chunk {at}");
+            }
+        }
+    }
+
+    /// How many flow fields the territories have made since they were assigned.
+    pub(crate) fn fields_made(&self) -> u64 {
+        self.territories.iter().map(Territory::fields_made).sum()
+    }
+
     /// Runs a tick up to the commit, and gives it up: new owners run it again.
     #[allow(dead_code)]
     pub(crate) fn abandon(
@@ -163,10 +189,11 @@ impl Cluster {
         let mut inboxes = self.stages(tick, actions, 3);
         let mut written = Changes::default();
         for territory in &mut self.territories {
-            let changes = territory.commit(tick, inboxes.remove(0));
+            let changes = territory.commit(tick, inboxes.remove(0)).unwrap();
             written.columns.extend(changes.columns);
             written.entities.extend(changes.entities);
             written.born.extend(changes.born);
+            written.gone.extend(changes.gone);
             written.changed.extend(changes.changed);
         }
         self.store(written);
@@ -180,7 +207,7 @@ impl Cluster {
         stages: usize,
     ) -> Vec<Vec<Letter>> {
         let actions = &self.located(tick - 1, actions);
-        let mut outbox = self.each(|territory| territory.observe(tick, actions));
+        let mut outbox = self.each(|territory| territory.observe(tick, actions).unwrap());
         if self.table.is_some() {
             outbox = self.claim(tick, outbox);
         }
@@ -189,28 +216,28 @@ impl Cluster {
             return inboxes;
         }
         let refusals = if self.table.is_some() { self.decide(tick, &mut inboxes) } else { Vec::new() };
-        let mut outbox = self.each(|territory| territory.edit(tick, inboxes.remove(0)));
+        let mut outbox = self.each(|territory| territory.edit(tick, inboxes.remove(0)).unwrap());
         outbox.push(refusals);
         let mut inboxes = self.route(outbox.concat());
         if stages < 3 {
             return inboxes;
         }
-        let outbox = self.each(|territory| territory.shift(tick, inboxes.remove(0)));
+        let outbox = self.each(|territory| territory.shift(tick, inboxes.remove(0)).unwrap());
         self.route(outbox.concat())
     }
 
     /// Edits become claims; who comes first differs from tick to tick.
     fn claim(&mut self, tick: u64, mut outboxes: Vec<Vec<Letter>>) -> Vec<Vec<Letter>> {
         let Cluster { territories, entities, table, epoch, conflicts, .. } = self;
-        self.wishes = outboxes.iter_mut().map(Wishes::of).collect();
+        self.bids = outboxes.iter_mut().map(Bids::of).collect();
         let count = territories.len();
         for i in (0..count).map(|i| (i + tick as usize) % count) {
-            let (territory, wishes) = (&territories[i], &mut self.wishes[i]);
-            let strangers = wishes.strangers(territory).into_iter();
+            let (territory, bids) = (&territories[i], &mut self.bids[i]);
+            let strangers = bids.strangers(territory).into_iter();
             let strangers: Vec<Entity> =
                 strangers.map(|id| Entity::decode(&entities[&id]).unwrap()).collect();
-            let claims = wishes.claims(territory, &strangers);
-            outboxes[i].extend(Wishes::notices(&claims));
+            let claims = bids.claims(territory, &strangers);
+            outboxes[i].extend(Bids::notices(&claims));
             for (at, claims) in claims {
                 let of_chunk = table.as_mut().unwrap().entry(at).or_default();
                 if of_chunk.0 != (tick, *epoch) {
@@ -219,7 +246,7 @@ impl Cluster {
                 for (block, claim) in claims {
                     let held = of_chunk.1.get(&block);
                     *conflicts += u64::from(held.is_some());
-                    if held.is_none_or(|held| claim[..40] < held[..40]) {
+                    if held.is_none_or(|held| claim[..RANK] < held[..RANK]) {
                         of_chunk.1.insert(block, claim);
                     }
                 }
@@ -232,16 +259,16 @@ impl Cluster {
     fn decide(&mut self, tick: u64, inboxes: &mut [Vec<Letter>]) -> Vec<Letter> {
         let mut refusals = Vec::new();
         let table = self.table.as_ref().unwrap();
-        for ((territory, wishes), inbox) in self.territories.iter().zip(&self.wishes).zip(inboxes) {
-            let mut chunks = Wishes::noticed(inbox);
-            chunks.extend(wishes.chunks());
+        for ((territory, bids), inbox) in self.territories.iter().zip(&self.bids).zip(inboxes) {
+            let mut chunks = Bids::noticed(inbox);
+            chunks.extend(bids.chunks());
             let won = |at: ChunkPos| {
                 let claims =
                     table.get(&at).filter(|(of, _)| *of == (tick, self.epoch)).map(|(_, claims)| claims);
-                let read = |(block, claim): (&u32, &Vec<u8>)| (*block, read_claim(&claim[40..]).unwrap());
+                let read = |(block, claim): (&u32, &Vec<u8>)| (*block, read_claim(&claim[RANK..]).unwrap());
                 (at, claims.map(|claims| claims.iter().map(read).collect::<Won>()).unwrap_or_default())
             };
-            let decided = wishes.decide(territory, &chunks.into_iter().map(won).collect());
+            let decided = bids.decide(territory, &chunks.into_iter().map(won).collect());
             inbox.extend(decided.edits);
             refusals.extend(decided.refusals);
         }
@@ -251,18 +278,23 @@ impl Cluster {
     fn load(&mut self) {
         for territory in &mut self.territories {
             territory.forget(&self.written.changed);
-            for at in territory.missing_chunks() {
-                if !self.chunks.contains_key(&at) {
-                    assert!(territory.absent(at), "chunk {at} is lost");
-                    continue;
+            let mut missing = territory.missing_chunks();
+            while !missing.is_empty() {
+                for at in missing {
+                    if !self.chunks.contains_key(&at) {
+                        assert!(territory.absent(at), "chunk {at} is lost");
+                        continue;
+                    }
+                    let stored =
+                        self.stored.contains(&at).then(|| Column::decode(&self.chunks[&at]).unwrap());
+                    territory.load(stored.unwrap_or_else(|| self.ground[&at].0.clone()));
                 }
-                let stored = self.stored.contains(&at).then(|| Column::decode(&self.chunks[&at]).unwrap());
-                territory.load(stored.unwrap_or_else(|| self.ground[&at].0.clone()));
+                missing = territory.missing_chunks();
             }
             for id in territory.missing_entities() {
                 territory.load_entity(Entity::decode(&self.entities[&id]).unwrap());
             }
-            assert!(territory.missing_chunks().is_empty() && territory.missing_entities().is_empty());
+            assert!(territory.missing_entities().is_empty());
         }
     }
 
@@ -273,6 +305,16 @@ impl Cluster {
     /// Sorts letters into the inboxes of their territories, last first: the order they come in must not matter.
     fn route(&self, mut letters: Vec<Letter>) -> Vec<Vec<Letter>> {
         letters.reverse();
+        if let Some(seed) = self.shuffled {
+            let by = seed ^ self.tick.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ letters.len() as u64;
+            let mut mixed: Vec<(u64, Letter)> = letters
+                .into_iter()
+                .enumerate()
+                .map(|(i, letter)| (xxh3_64_with_seed(&i.to_le_bytes(), by), letter))
+                .collect();
+            mixed.sort_by_key(|(by, _)| *by);
+            letters = mixed.into_iter().map(|(_, letter)| letter).collect();
+        }
         let of = |territory: &Territory| {
             let owned: BTreeSet<_> = territory.regions().collect();
             let mine = |letter: &&Letter| owned.contains(&wire::to_region_pos(&letter.to.unwrap()));
@@ -285,6 +327,7 @@ impl Cluster {
         written.columns.sort_by_key(Column::at);
         written.entities.sort();
         written.born.sort();
+        written.gone.sort();
         written.changed.sort();
         let once = |length: usize, unique: usize| assert_eq!(length, unique, "written twice: {written:?}");
         once(written.columns.len(), written.columns.iter().map(Column::at).collect::<BTreeSet<_>>().len());
@@ -295,6 +338,9 @@ impl Cluster {
         self.stored.extend(written.columns.iter().map(Column::at));
         self.chunks.extend(written.columns.iter().map(|column| (column.at(), column.encode())));
         self.entities.extend(written.entities.iter().cloned());
+        for (_, id) in &written.gone {
+            self.entities.remove(id).expect("a record that goes was there");
+        }
         self.written = written;
     }
 
@@ -399,6 +445,14 @@ impl Cluster {
         for territory in &mut self.territories {
             *territory = Territory::new(territory.regions(), self.radius);
         }
+    }
+
+    /// Takes an entity out of the list of the chunk it was in, for one that is put somewhere else.
+    pub(crate) fn take_away(&mut self, id: u64, was: BlockPos) {
+        let mut column = Column::decode(&self.chunks[&was.chunk()]).unwrap();
+        column.set_entity(id, false);
+        self.chunks.insert(was.chunk(), column.encode());
+        self.stored.insert(was.chunk());
     }
 
     /// Actions with the place where each unit is seen, as the game adds it.

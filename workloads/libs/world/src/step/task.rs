@@ -49,9 +49,9 @@ const HANDS_FULL: &str = "its hands are full: let it stop beside one of your bui
 const OUTSIDE: &str = "outside the world";
 
 /// What the unit's order demands, as far as the unit can see.
-pub(super) fn task(unit: &Entity, view: &View<'_>, radius: u32) -> Task {
+pub(super) fn task(unit: &Entity, view: &View<'_>, limit: u32) -> Task {
     let Some(target) = unit.order.target() else { return trainer(unit) };
-    if !target.chunk().is_within(radius) {
+    if !target.chunk().is_within(limit) {
         return Task::End(OUTSIDE);
     }
     let put = match unit.order {

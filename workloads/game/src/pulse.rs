@@ -1,0 +1,70 @@
+//! Whether the world's shards are there and take writes: their primaries are asked all the time, so that it is known
+//! before anybody's order fails. Knows no HTTP.
+
+use std::time::Duration;
+
+use fortia_common::topology::Topology;
+use fortia_rdb::RdbError;
+use fortia_rdb::guard::{Guard, State};
+use fortia_rdb::world::World;
+use futures::future::join_all;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Time between two questions.
+const BEAT: Duration = Duration::from_millis(500);
+/// A primary that has not answered after this does not answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the primaries of all shards say together: the worst that one of them says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pulse {
+    /// All take writes.
+    Open,
+    /// All answer, and some are frozen by a re-sharding.
+    Frozen,
+    /// Some do not answer.
+    Silent,
+}
+
+/// Asks the shards of the topology until `stop`, at once when it changes, and tells `pulse` when the answer is another.
+pub(crate) async fn follow(
+    world: World,
+    mut topology: watch::Receiver<Topology>,
+    pulse: watch::Sender<Pulse>,
+    stop: CancellationToken,
+) {
+    let beats = async {
+        loop {
+            let shards = topology.borrow_and_update().serving.shards;
+            let now = ask(&world, shards).await;
+            let was = pulse.send_replace(now);
+            if was != now {
+                tracing::info!(?was, ?now, "the shards' state changed");
+            }
+            if let Ok(Err(_gone)) = timeout(BEAT, topology.changed()).await {
+                return;
+            }
+        }
+    };
+    stop.run_until_cancelled(beats).await;
+}
+
+async fn ask(world: &World, shards: u32) -> Pulse {
+    let guards = (0..shards).map(async |shard| timeout(PATIENCE, world.guard(shard)).await.ok());
+    join_all(guards).await.into_iter().map(of).max().unwrap_or(Pulse::Open)
+}
+
+/// What one shard says; none is no answer in time.
+fn of(answer: Option<Result<Guard, RdbError>>) -> Pulse {
+    match answer {
+        Some(Ok(Guard { state: State::Frozen, .. })) => Pulse::Frozen,
+        Some(Ok(_)) => Pulse::Open,
+        Some(Err(error)) => {
+            tracing::debug!(%error, "a shard does not answer");
+            Pulse::Silent
+        }
+        None => Pulse::Silent,
+    }
+}
