@@ -251,6 +251,16 @@ impl Territory {
         Some(column)
     }
 
+    /// Puts a changed column in the place of an owned one; what it was at the tick before is kept.
+    fn replace(&mut self, column: Column) {
+        let at = column.at();
+        if let Some(known) = self.columns.get_mut(&at) {
+            let was = std::mem::replace(known, column);
+            self.before.entry(at).or_insert(was);
+            self.touched.insert(at);
+        }
+    }
+
     /// Puts a unit into memory without marking it changed.
     fn remember(&mut self, unit: Entity) {
         if unit.is_active() {

@@ -129,10 +129,8 @@ impl Territory {
     /// Puts what came of a chunk's edits into the territory, and tells the units.
     fn accept(&mut self, tick: u64, tried: Tried, outbox: &mut Vec<pb::Letter>) {
         outbox.extend(tried.answers);
-        if let (Some(column), [_, ..]) = (tried.column, &tried.done[..])
-            && let Some(known) = self.column_mut(column.at())
-        {
-            *known = column;
+        if let (Some(column), [_, ..]) = (tried.column, &tried.done[..]) {
+            self.replace(column);
         }
         self.edited.extend(tried.done.iter().map(|edit| edit.at));
         for edit in tried.done {
