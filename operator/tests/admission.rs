@@ -153,21 +153,7 @@ impl Cluster {
     /// Writes a chunk as a ticker does.
     async fn write(&self, server: &Server, version: &str) -> RedisResult<redis::Value> {
         let key = format!("v{version}:c:0:0");
-        let words = [
-            "FCALL",
-            "fortia_write",
-            "2",
-            GUARD,
-            &key,
-            "uid-1",
-            "1",
-            "1",
-            version,
-            "SLOT",
-            "2",
-            "1",
-            "stone",
-        ];
+        let words = ["FCALL", "fortia_slots", "2", GUARD, &key, "uid-1", "1", "1", version, "1", "stone"];
         server.ask("ticker", self.passwords.of("ticker"), &words).await
     }
 }

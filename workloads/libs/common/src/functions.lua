@@ -65,9 +65,9 @@ local function fortia_guard(keys, args)
   return redis.status_reply('OK')
 end
 
--- Type a key must have (or be absent; read_slots sees to SLOT) and arguments an operation takes: exact count, or {multiple of, at least 1}.
+-- Type a key must have (or be absent) and arguments an operation takes: exact count, or {multiple of, at least 1}.
 local OPS = {
-  SLOT = { argc = 2 }, HSET = { type = 'hash', pairs = true }, SADD = { type = 'set', many = true },
+  HSET = { type = 'hash', pairs = true }, SADD = { type = 'set', many = true },
   SREM = { type = 'set', many = true }, ACT = { type = 'list', argc = 2 }, DEL = { argc = 0 },
   PUTHASH = { migrates = true, pairs = true }, PUTSET = { migrates = true, many = true },
   PUTLIST = { migrates = true, many = true }, PUTSTRING = { migrates = true, argc = 1 },
@@ -98,14 +98,6 @@ local function check_room(key, lengths)
   return nil
 end
 
--- Reads the ticks of both slots into the operation, for write_slot; by that the type is checked as well.
-local function read_slots(op)
-  op.ticks = redis.pcall('HMGET', op.key, 't0', 't1')
-  local err = op.ticks.err
-  if not err then return nil end
-  return string.find(err, 'WRONGTYPE', 1, true) and refuse('WRONGTYPE', op.key .. ' is no hash') or op.ticks
-end
-
 -- Whether the guard lets this operation in. Returns nil, or the refusal.
 local function check_op(op, guard, version, prefix, lengths, args)
   local migrating = version == guard.target and version ~= guard.version
@@ -121,21 +113,13 @@ local function check_op(op, guard, version, prefix, lengths, args)
     local found = redis.call('TYPE', op.key)['ok']
     if found ~= 'none' and found ~= op.kind.type then return refuse('WRONGTYPE', op.key .. ' is a ' .. found) end
   end
-  if op.name == 'SLOT' or op.name == 'ACT' then
+  if op.name == 'ACT' then
     local tick = number(args[op.first])
-    if not tick then return refuse('ERR', op.name .. ' needs a tick') end
-    if op.name == 'SLOT' then return read_slots(op) end
+    if not tick then return refuse('ERR', 'ACT needs a tick') end
     if tick <= guard.closed then return refuse('CLOSED', string.format('%.0f', guard.closed)) end
     return check_room(op.key, lengths)
   end
   return nil
-end
-
-local function write_slot(key, t, tick, value)
-  local t0, t1, new = number(t[1]), number(t[2]), number(tick)
-  local slot = '0'
-  if t1 == new or (t0 and t0 ~= new and (not t1 or t1 < t0)) then slot = '1' end
-  redis.call('HSET', key, 't' .. slot, tick, 'd' .. slot, value)
 end
 
 local function in_slices(command, key, args, first, last)
@@ -161,11 +145,6 @@ local function append(command)
 end
 
 local APPLY = {
-  SLOT = function(op, args, written)
-    -- What was read at the check is old when the call itself has written the key since.
-    local ticks = written[op.key] and redis.call('HMGET', op.key, 't0', 't1') or op.ticks
-    write_slot(op.key, ticks, args[op.first], args[op.last])
-  end,
   HSET = append('HSET'), SADD = append('SADD'), SREM = append('SREM'),
   ACT = function(op, args)
     redis.call('RPUSH', op.key, args[op.last])
@@ -199,7 +178,7 @@ local function fortia_write(keys, args)
   if #ops > 0 and version ~= guard.version and (version ~= guard.target or version == 0) then
     return refuse('VERSION', string.format('%.0f is writable', guard.version))
   end
-  local prefix, lengths, written = string.format('v%.0f:', version), {}, {}
+  local prefix, lengths = string.format('v%.0f:', version), {}
   for _, op in ipairs(ops) do
     refusal = check_op(op, guard, version, prefix, lengths, args)
     if refusal then return refusal end
@@ -207,15 +186,19 @@ local function fortia_write(keys, args)
   raise(keys[1], guard, args[3])
   local dirty = guard.state == 'copying' and version == guard.version
   for _, op in ipairs(ops) do
-    APPLY[op.name](op, args, written)
-    written[op.key] = true
+    APPLY[op.name](op, args)
     if dirty then redis.call('SADD', prefix .. 'dirty', string.sub(op.key, #prefix + 1)) end
   end
   return #ops
 end
 
--- What ticker's calls beside writes share: the guard, or nil and the refusal; then the version's prefix.
-local function admit_ticker(keys, args)
+-- Notes keys as written since the version is being copied.
+local function note_dirty(keys, prefix)
+  for i = 2, #keys do redis.call('SADD', prefix .. 'dirty', string.sub(keys[i], #prefix + 1)) end
+end
+
+-- What calls about one tick share: the guard, or nil and the refusal; then the version's prefix.
+local function admit_tick(keys, args)
   local guard, refusal = admit(keys[1], args[1], args[2], args[3])
   if not guard then return nil, refusal end
   local version = number(args[4])
@@ -231,10 +214,43 @@ local function admit_ticker(keys, args)
   return guard, prefix
 end
 
+-- Whether the second slot of a key takes the value of this tick: the slot that has the tick already, else the older.
+local function takes_second(t0, t1, tick)
+  if t1 == tick then return true end
+  if not t0 or t0 == tick then return false end
+  return not t1 or tonumber(t1) < tonumber(t0)
+end
+
+-- Two-slot writes of one tick: one value a key, empty to remove the thing. Chunks and entities are nearly all that is ever
+-- written, so this call knows nothing else. ARGV: uid, epoch, tick_epoch, version, tick, then a value per key.
+local function fortia_slots(keys, args)
+  local guard, prefix = admit_tick(keys, args)
+  if not guard then return prefix end
+  if #args ~= #keys + 4 then return refuse('ERR', 'usage: guard and keys, 5 arguments and a value per key') end
+  local tick, second = args[5], {}
+  for i = 2, #keys do
+    local ticks = redis.pcall('HMGET', keys[i], 't0', 't1')
+    if ticks.err then
+      return string.find(ticks.err, 'WRONGTYPE', 1, true) and refuse('WRONGTYPE', keys[i] .. ' is no hash') or ticks
+    end
+    second[i] = takes_second(ticks[1], ticks[2], tick)
+  end
+  raise(keys[1], guard, args[3])
+  for i = 2, #keys do
+    if second[i] then
+      redis.call('HSET', keys[i], 't1', tick, 'd1', args[i + 4])
+    else
+      redis.call('HSET', keys[i], 't0', tick, 'd0', args[i + 4])
+    end
+  end
+  if guard.state == 'copying' then note_dirty(keys, prefix) end
+  return #keys - 1
+end
+
 -- Closes a tick: its lists of actions are final from here on. Returns their regions as x:y, and removes the lists of
 -- ticks before it: a tick begins when the one before is committed.
 local function fortia_take(keys, args)
-  local guard, prefix = admit_ticker(keys, args)
+  local guard, prefix = admit_tick(keys, args)
   if not guard then return prefix end
   if #keys ~= 2 then return refuse('ERR', 'usage: guard and the set of regions') end
   local tick, regions = number(args[5]), {}
@@ -287,7 +303,7 @@ end
 -- of the first rank stays, whoever came first. ARGV: uid, epoch, tick_epoch, version, tick, then per key: how many
 -- arguments, then block, claim, ... Returns locks taken and claims that met another.
 local function fortia_lock(keys, args)
-  local guard, prefix = admit_ticker(keys, args)
+  local guard, prefix = admit_tick(keys, args)
   if not guard then return prefix end
   local parts, at = {}, 6
   for i = 2, #keys do
@@ -383,6 +399,7 @@ end
 
 redis.register_function('fortia_guard', fortia_guard)
 redis.register_function('fortia_write', fortia_write)
+redis.register_function('fortia_slots', fortia_slots)
 redis.register_function('fortia_take', fortia_take)
 redis.register_function('fortia_lock', fortia_lock)
 -- A server that is full must be able to let go of an old version.

@@ -5,7 +5,8 @@
 //! | function | commands | keys |
 //! |---|---|---|
 //! | `fortia_guard` | `HMGET HSET` | `fortia:guard` |
-//! | `fortia_write` | `HMGET HSET TYPE`, and by operation: SLOT, HSET: `HSET`; SADD: `SADD`; SREM: `SREM`; ACT: `LLEN RPUSH SADD`; DEL: `DEL`; PUT…: `DEL` and `HSET`, `SADD`, `RPUSH` or `SET`, lists also `SADD`; COPY: `COPY DEL SADD`; in state `copying` `SADD` | `fortia:guard`, `v<n>:*` |
+//! | `fortia_slots` | `HMGET HSET`, in state `copying` `SADD` | `fortia:guard`, `v<n>:*` |
+//! | `fortia_write` | `HMGET HSET TYPE`, and by operation: HSET: `HSET`; SADD: `SADD`; SREM: `SREM`; ACT: `LLEN RPUSH SADD`; DEL: `DEL`; PUT…: `DEL` and `HSET`, `SADD`, `RPUSH` or `SET`, lists also `SADD`; COPY: `COPY DEL SADD`; in state `copying` `SADD` | `fortia:guard`, `v<n>:*` |
 //! | `fortia_take` | `HMGET HSET SMEMBERS SREM DEL`, in state `copying` `SADD` | `fortia:guard`, `v<n>:*` |
 //! | `fortia_lock` | `HMGET HSET TYPE DEL EXPIRE`, in state `copying` `SADD` | `fortia:guard`, `v<n>:*` |
 //! | `fortia_unlink` | `HMGET UNLINK` | `fortia:guard`, `v<n>:*` |

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What `fortia_write` does for `SLOT`, as a model.
+    /// What `fortia_slots` does, as a model.
     fn write(slots: &mut [Option<Slot>; 2], tick: u64, value: Bytes) {
         let tick_of = |slot: &Option<Slot>| slot.as_ref().map(|s| s.tick);
         let same = slots.iter().position(|slot| tick_of(slot) == Some(tick));

@@ -127,9 +127,8 @@ impl World {
     /// # Errors
     /// When a guard refuses or a shard does not answer.
     pub async fn write_chunks(&self, chunks: &[(ChunkPos, Bytes)]) -> Result<(), RdbError> {
-        let slot = |value: &Bytes| Op::Slot { tick: 0, value: value.clone() };
-        let operations = chunks.iter().map(|(at, value)| (WorldKey::Chunk(*at), slot(value))).collect();
-        self.write(&self.now(), 0, operations).await
+        let chunks = chunks.to_vec();
+        self.commit(0, 0).write(&Changes { chunks, ..Changes::default() }).await
     }
 
     /// Writes generated entities, as of tick 0.
@@ -137,9 +136,8 @@ impl World {
     /// # Errors
     /// As [`World::write_chunks`].
     pub async fn write_entities(&self, entities: &[(u64, Bytes)]) -> Result<(), RdbError> {
-        let slot = |value: &Bytes| Op::Slot { tick: 0, value: value.clone() };
-        let operations = entities.iter().map(|(id, value)| (WorldKey::Entity(*id), slot(value))).collect();
-        self.write(&self.now(), 0, operations).await
+        let entities = entities.to_vec();
+        self.commit(0, 0).write(&Changes { entities, ..Changes::default() }).await
     }
 
     /// Writes the record that says the world is complete. Worldgen's last write.
@@ -182,12 +180,15 @@ impl World {
     }
 }
 
-/// Operations by shard, in the order given, with the physical keys.
-fn by_server(layout: &Layout, operations: Vec<(WorldKey, Op)>) -> BTreeMap<u32, Vec<(Vec<u8>, Op)>> {
-    let mut by_shard: BTreeMap<u32, Vec<(Vec<u8>, Op)>> = BTreeMap::new();
-    for (key, op) in operations {
+/// What is written to each key by shard, in the order given, with the physical keys.
+fn by_server<T>(
+    layout: &Layout,
+    written: impl IntoIterator<Item = (WorldKey, T)>,
+) -> BTreeMap<u32, Vec<(Vec<u8>, T)>> {
+    let mut by_shard: BTreeMap<u32, Vec<(Vec<u8>, T)>> = BTreeMap::new();
+    for (key, what) in written {
         let physical = key.physical(layout.version).into_bytes();
-        by_shard.entry(key.shard(layout)).or_default().push((physical, op));
+        by_shard.entry(key.shard(layout)).or_default().push((physical, what));
     }
     by_shard
 }

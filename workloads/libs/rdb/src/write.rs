@@ -1,10 +1,10 @@
-//! Calls of the server-side function `fortia_write`: operations on keys, packed into few commands. Knows the
-//! function's argument format, not what is written.
+//! Calls of the server-side functions that write: values and operations, packed into few commands. Knows the functions'
+//! argument formats, not what is written.
 
 use bytes::Bytes;
 use fortia_common::records;
 
-/// Operations in one call; larger batches become several calls of one pipeline.
+/// Keys or operations in one call; larger batches become several calls of one pipeline.
 const OPERATIONS: usize = 256;
 /// Value bytes in one call, unless a single value is larger.
 const BYTES: usize = 2 << 20;
@@ -18,8 +18,6 @@ pub(crate) type ClaimsOf<'a> = (Vec<u8>, &'a [(u32, Bytes)]);
 /// Something done to one key.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
-    /// Two-slot write; an empty value is a tombstone.
-    Slot { tick: u64, value: Bytes },
     /// Sets fields (field, value, field, ...).
     HashSet(Vec<Bytes>),
     /// Adds members.
@@ -45,7 +43,6 @@ pub(crate) enum Op {
 impl Op {
     fn name(&self) -> &'static str {
         match self {
-            Op::Slot { .. } => "SLOT",
             Op::HashSet(_) => "HSET",
             Op::SetAdd(_) => "SADD",
             Op::SetRemove(_) => "SREM",
@@ -60,10 +57,8 @@ impl Op {
     }
 
     fn arguments(&self) -> Vec<Bytes> {
-        let number = |n: &u64| Bytes::from(n.to_string());
         match self {
-            Op::Slot { tick, value } => vec![number(tick), value.clone()],
-            Op::Act { tick, action } => vec![number(tick), action.clone()],
+            Op::Act { tick, action } => vec![Bytes::from(tick.to_string()), action.clone()],
             Op::HashSet(all)
             | Op::SetAdd(all)
             | Op::SetRemove(all)
@@ -95,6 +90,12 @@ impl Writer<'_> {
         if operations.is_empty() {
             pipe.add_command(self.call(&[]));
         }
+        self.operate(operations, &mut pipe);
+        pipe
+    }
+
+    /// Adds the calls that do these operations.
+    pub(crate) fn operate(&self, operations: &[(Vec<u8>, Op)], pipe: &mut redis::Pipeline) {
         let mut rest: Vec<(&[u8], &Op, Vec<Bytes>)> = Vec::new();
         let mut bytes = 0;
         for (key, op) in operations {
@@ -111,7 +112,6 @@ impl Writer<'_> {
         if !rest.is_empty() {
             pipe.add_command(self.call(&rest));
         }
-        pipe
     }
 
     fn call(&self, operations: &[(&[u8], &Op, Vec<Bytes>)]) -> redis::Cmd {
@@ -128,6 +128,28 @@ impl Writer<'_> {
             }
         }
         call
+    }
+
+    /// Adds the calls that write these values (physical key, value) of a tick into one of the key's two slots; an empty value
+    /// is a tombstone.
+    pub(crate) fn fill_slots(&self, tick: u64, values: &[(Vec<u8>, Bytes)], pipe: &mut redis::Pipeline) {
+        let mut rest = values;
+        while !rest.is_empty() {
+            let mut room = BYTES;
+            let fits = rest.iter().take(OPERATIONS).take_while(|(key, value)| {
+                let fits = room > 0;
+                room = room.saturating_sub(key.len() + value.len());
+                fits
+            });
+            let (now, later) = rest.split_at(fits.count());
+            let keys: Vec<&[u8]> = now.iter().map(|(key, _)| key.as_slice()).collect();
+            let mut call = self.of_tick("fortia_slots", tick, &keys);
+            for (_, value) in now {
+                call.arg(value.as_ref());
+            }
+            pipe.add_command(call);
+            rest = later;
+        }
     }
 
     /// The call that closes a tick's actions and returns the regions that have some.

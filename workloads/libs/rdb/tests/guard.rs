@@ -171,14 +171,19 @@ async fn a_call_with_one_refused_operation_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_key_written_twice_in_one_call_keeps_both_ticks() {
+async fn a_value_goes_to_the_slot_of_its_tick_or_to_the_older_one_also_when_a_key_is_named_twice() {
     let plane = DataPlane::start(1).await;
     let shard = &plane.shards[0];
-    let twice = ["FCALL", "fortia_write", "3", GUARD, "v1:e:1", "v1:e:1", CLUSTER, "1", "1", "1"];
-    let slots = ["SLOT", "2", "1", "a", "SLOT", "2", "2", "b"];
-    assert_eq!(shard.run::<u64>(&[&twice[..], &slots].concat()).await, 2);
-    let kept: Vec<String> = shard.run(&["HMGET", "v1:e:1", "t0", "d0", "t1", "d1"]).await;
-    assert_eq!(kept, ["1", "a", "2", "b"]);
+    let write = async |tick: &str, values: [&str; 2]| {
+        let call = ["FCALL", "fortia_slots", "3", GUARD, "v1:e:1", "v1:e:1", CLUSTER, "1", "1", "1", tick];
+        assert_eq!(shard.run::<u64>(&[&call[..], &values].concat()).await, 2);
+        shard.run::<Vec<Option<String>>>(&["HMGET", "v1:e:1", "t0", "d0", "t1", "d1"]).await
+    };
+    let slots = |slots: [&str; 4]| slots.map(|field| (!field.is_empty()).then(|| field.to_owned())).to_vec();
+    assert_eq!(write("9", ["a", "b"]).await, slots(["9", "b", "", ""]));
+    assert_eq!(write("10", ["c", "d"]).await, slots(["9", "b", "10", "d"]));
+    assert_eq!(write("10", ["e", "f"]).await, slots(["9", "b", "10", "f"]));
+    assert_eq!(write("11", ["g", "h"]).await, slots(["11", "h", "10", "f"]));
 }
 
 #[tokio::test]

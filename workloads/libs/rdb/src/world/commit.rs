@@ -85,20 +85,29 @@ impl Commit<'_> {
     /// `Stale` for a ticker of an older `tick_epoch`; otherwise when a guard refuses or a shard does not answer. The
     /// tick must be run again then.
     pub async fn write(&mut self, part: &Changes) -> Result<(), RdbError> {
-        let parts = by_server(&self.topology.serving, part.operations(self.tick));
-        for shard in parts.keys().filter(|shard| !self.lines.contains_key(shard)).copied().collect::<Vec<_>>()
+        let calls = self.calls(part);
+        for shard in calls.keys().filter(|shard| !self.lines.contains_key(shard)).copied().collect::<Vec<_>>()
         {
             let line = self.world.shards.primary(&self.topology, shard)?.line().await?;
             self.lines.insert(shard, line);
         }
-        let writer = self.world.writer(&self.topology, self.tick_epoch);
-        let lines = self.lines.iter_mut().filter_map(|(shard, line)| Some((line, parts.get(shard)?)));
-        try_join_all(lines.map(|(line, operations)| {
-            let calls = writer.calls(operations);
-            async move { line.ask(&calls).await }
-        }))
-        .await?;
+        let lines = self.lines.iter_mut().filter_map(|(shard, line)| Some((line, calls.get(shard)?)));
+        try_join_all(lines.map(|(line, calls)| line.ask(calls))).await?;
         Ok(())
+    }
+
+    /// What each shard is asked for a part: values first, then what names them.
+    fn calls(&self, part: &Changes) -> BTreeMap<u32, redis::Pipeline> {
+        let layout = &self.topology.serving;
+        let writer = self.world.writer(&self.topology, self.tick_epoch);
+        let mut calls: BTreeMap<u32, redis::Pipeline> = BTreeMap::new();
+        for (shard, values) in by_server(layout, part.values()) {
+            writer.fill_slots(self.tick, &values, calls.entry(shard).or_default());
+        }
+        for (shard, operations) in by_server(layout, part.operations()) {
+            writer.operate(&operations, calls.entry(shard).or_default());
+        }
+        calls
     }
 
     /// Waits until every shard that was written to has it all as safe as asked.
@@ -113,22 +122,25 @@ impl Commit<'_> {
 }
 
 impl Changes {
-    fn operations(&self, tick: u64) -> Vec<(WorldKey, Op)> {
-        let slot = |value: &Bytes| Op::Slot { tick, value: value.clone() };
-        let chunks = self.chunks.iter().map(|(at, value)| (WorldKey::Chunk(*at), slot(value)));
-        let entities = self.entities.iter().map(|(id, value)| (WorldKey::Entity(*id), slot(value)));
+    fn values(&self) -> impl Iterator<Item = (WorldKey, Bytes)> + '_ {
+        let chunks = self.chunks.iter().map(|(at, value)| (WorldKey::Chunk(*at), value.clone()));
+        chunks.chain(self.entities.iter().map(|(id, value)| (WorldKey::Entity(*id), value.clone())))
+    }
+
+    fn operations(&self) -> impl Iterator<Item = (WorldKey, Op)> + '_ {
         // Everybody has read the claims: the stage they are read in is over.
         let unlocked = self.unlocked.iter().map(|at| (WorldKey::Lock(*at), Op::Delete));
         // A player may be seen to own what appears with the tick a moment before it does, never the other way round.
-        let member = |id: &u64| Op::SetAdd(vec![Bytes::from(id.to_string())]);
+        let member = |id: &u64| vec![Bytes::from(id.to_string())];
         let born = self.born.iter();
-        let born = born.map(|(owner, id)| (WorldKey::PlayerEntities(owner.clone()), member(id)));
+        let born =
+            born.map(move |(owner, id)| (WorldKey::PlayerEntities(owner.clone()), Op::SetAdd(member(id))));
         // Nothing else names them any more.
-        let gone = self.gone.iter().flat_map(|(owner, id)| {
-            let member = Op::SetRemove(vec![Bytes::from(id.to_string())]);
-            [(WorldKey::PlayerEntities(owner.clone()), member), (WorldKey::Entity(*id), Op::Delete)]
+        let gone = self.gone.iter().flat_map(move |(owner, id)| {
+            let list = WorldKey::PlayerEntities(owner.clone());
+            [(list, Op::SetRemove(member(id))), (WorldKey::Entity(*id), Op::Delete)]
         });
-        chunks.chain(entities).chain(born).chain(gone).chain(unlocked).collect()
+        born.chain(gone).chain(unlocked)
     }
 }
 
