@@ -20,6 +20,8 @@ pub struct DataPlane {
     pub control_db: TestServer,
     /// The shards, by index.
     pub shards: Vec<TestServer>,
+    /// What every shard is started with, also those that come later.
+    options: Vec<String>,
 }
 
 impl DataPlane {
@@ -31,10 +33,21 @@ impl DataPlane {
 
     /// As [`DataPlane::start`], with the placement given.
     pub async fn with(shards: u32, placement: Placement) -> DataPlane {
+        DataPlane::built(shards, placement, &[]).await
+    }
+
+    /// As [`DataPlane::start`], with options for every shard: `["--appendonly", "yes"]`.
+    pub async fn with_servers(shards: u32, options: &[&str]) -> DataPlane {
+        DataPlane::built(shards, Placement::Modulo, options).await
+    }
+
+    /// As [`DataPlane::with`] and [`DataPlane::with_servers`] together.
+    pub async fn built(shards: u32, placement: Placement, options: &[&str]) -> DataPlane {
         let mut plane = DataPlane {
             auth_db: TestServer::start().await,
             control_db: TestServer::start().await,
             shards: Vec::new(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
         };
         for _ in 0..shards {
             plane.start_shard(["1", "1", "open"]).await;
@@ -64,7 +77,8 @@ impl DataPlane {
 
     async fn start_shard(&mut self, first: [&str; 3]) {
         let index = self.shards.len() as u32;
-        let shard = TestServer::start().await;
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        let shard = TestServer::start_with(&options).await;
         admit(&shard, &format!("shard-{index}"), index, first).await;
         self.shards.push(shard);
     }
