@@ -135,6 +135,7 @@ impl Checker {
             cluster: self.boot.cluster.clone(),
             serving,
             target: None,
+            previous: None,
             phase: None,
             groups: self.groups.clone(),
             auth_db: String::new(),

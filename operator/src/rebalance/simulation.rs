@@ -60,6 +60,7 @@ impl World {
                 cluster: "u".into(),
                 serving: layout.wire(),
                 target: None,
+                previous: None,
                 phase: None,
                 groups: Vec::new(),
                 auth_db: String::new(),
@@ -230,7 +231,7 @@ impl World {
                     self.keys[i as usize].insert(r.to.version);
                 });
                 let phase = WirePhase::Verifying;
-                let one = Progress { phase, total_keys: 10, keys: 10, bytes: 5, verified: 10, done: true };
+                let one = Progress { total_keys: Some(10), keys: 10, bytes: 5, verified: 10, done: true, ..Progress::new(phase) };
                 self.progress = vec![one; r.from.shards as usize];
                 // A Job is complete a while after its last pod has said that it is done.
                 self.migrate = if self.now % 2 == 0 { JobState::Complete } else { JobState::Running };

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use fortia_common::boot::Boot;
 use fortia_common::control::Control;
+use fortia_common::failpoint::Failpoints;
 use fortia_common::records::{Config, Progress};
 use fortia_common::topology::Topology;
 use fortia_rdb::RdbError;
@@ -116,7 +117,12 @@ impl MigrateError {
 ///
 /// # Errors
 /// When the work cannot be done; nothing that is served has been touched then.
-pub async fn run(boot: &Boot, job: &Job, configured: impl Fn(&Config)) -> Result<Progress, MigrateError> {
+pub async fn run(
+    boot: &Boot,
+    job: &Job,
+    _failpoints: &Failpoints,
+    configured: impl Fn(&Config),
+) -> Result<Progress, MigrateError> {
     let control = ControlDb::connect(boot);
     let begun = tokio::time::Instant::now();
     let mut attempt = 1;

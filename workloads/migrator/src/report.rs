@@ -29,7 +29,7 @@ impl<'a> Report<'a> {
         phase: Phase,
         total_keys: u64,
     ) -> Result<Report<'a>, RdbError> {
-        let progress = Progress { phase, total_keys, keys: 0, bytes: 0, verified: 0, done: false };
+        let progress = Progress { total_keys: Some(total_keys), ..Progress::new(phase) };
         control.set_progress(version, index, &progress).await?;
         Ok(Report { control, version, index, told: Instant::now(), progress })
     }
@@ -58,7 +58,7 @@ impl<'a> Report<'a> {
 
     async fn tell(&mut self) -> Result<(), RdbError> {
         // A scan may see a key twice: what is told never passes the total.
-        let all = self.progress.total_keys;
+        let all = self.progress.total_keys.unwrap_or(u64::MAX);
         self.progress.keys = self.progress.keys.min(all);
         self.progress.verified = self.progress.verified.min(all);
         self.control.set_progress(self.version, self.index, &self.progress).await?;

@@ -239,6 +239,7 @@ impl Barrier {
                 inbox: sorted(inboxes.remove(name.as_str()).unwrap_or_default()),
                 changed: changed.to_vec(),
                 edit_strategy: self.edit_strategy.into(),
+                memory_since: self.topology_epoch,
             };
             waiting.insert(*conn);
             commands.push(Command::Send { conn: *conn, frame });

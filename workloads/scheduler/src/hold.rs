@@ -89,6 +89,7 @@ mod tests {
             cluster: "uid".into(),
             serving: OLD,
             target: phase.filter(|p| *p < Phase::Retaining).map(|_| NEW),
+            previous: None,
             phase,
             groups: Vec::new(),
             auth_db: String::new(),

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fortia_common::boot::Boot;
+use fortia_common::failpoint::Failpoints;
 use fortia_common::server::Server;
 use fortia_log::Log;
 use fortia_proto::tick::v1::ticks_server::TicksServer;
@@ -59,7 +60,15 @@ pub enum SchedulerError {
 ///
 /// # Errors
 /// When an address cannot be listened on, or serving fails.
-pub async fn run(mut boot: Boot, log: &Log) -> Result<(), SchedulerError> {
+pub async fn run(boot: Boot, log: &Log) -> Result<(), SchedulerError> {
+    run_with(boot, log, Failpoints::default()).await
+}
+
+/// As [`run`], with points at which a test can make it fail.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(mut boot: Boot, log: &Log, _failpoints: Failpoints) -> Result<(), SchedulerError> {
     let mut registry = Registry::default();
     log.register(&mut registry);
     let metrics = Metrics::register(&mut registry);

@@ -1,6 +1,9 @@
 //! Keys carried from one version of the database to the next, whatever they mean: scan, copy, compare, unlink.
 //! Knows types of values and where keys belong; the order of the work is the migrator's.
 
+pub mod cutover;
+pub mod engine;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -76,24 +79,40 @@ impl Migration {
     /// # Errors
     /// When the shard does not answer.
     pub async fn scan(&self, shard: u32, version: u64, cursor: u64) -> Result<Scanned, RdbError> {
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(keyspace::pattern(version)).arg("COUNT").arg(SCANNED);
-        let (cursor, found): (u64, Vec<Vec<u8>>) =
-            self.shards.primary(&self.topology, shard)?.get(scan).await?;
-        Ok(Scanned {
-            cursor,
-            keys: found.iter().filter_map(|key| KeyText::of_physical(key, version)).collect(),
-        })
+        let (cursor, found) = self.scan_step(shard, version, cursor).await?;
+        let text = |name: &Vec<u8>| KeyText::of_physical(name, version);
+        Ok(Scanned { cursor, keys: found.iter().filter_map(text).collect() })
     }
 
-    /// How many keys of a version a shard has.
+    async fn scan_step(
+        &self,
+        shard: u32,
+        version: u64,
+        cursor: u64,
+    ) -> Result<(u64, Vec<Vec<u8>>), RdbError> {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(keyspace::pattern(version)).arg("COUNT").arg(SCANNED);
+        self.shards.primary(&self.topology, shard)?.get(scan).await
+    }
+
+    /// As [`Migration::scan`], with what a version has beside keys of the world: for those who take all of it away.
+    ///
+    /// # Errors
+    /// As [`Migration::scan`].
+    pub async fn scan_all(&self, shard: u32, version: u64, cursor: u64) -> Result<Scanned, RdbError> {
+        let (cursor, found) = self.scan_step(shard, version, cursor).await?;
+        let text = |name: &Vec<u8>| KeyText::of_any(name, version);
+        Ok(Scanned { cursor, keys: found.iter().filter_map(text).collect() })
+    }
+
+    /// How many names of a version a shard has, those included that are no keys of the world.
     ///
     /// # Errors
     /// When the shard does not answer.
     pub async fn count(&self, shard: u32, version: u64) -> Result<u64, RdbError> {
         let (mut cursor, mut keys) = (0, 0);
         loop {
-            let step = self.scan(shard, version, cursor).await?;
+            let step = self.scan_all(shard, version, cursor).await?;
             keys += step.keys.len() as u64;
             cursor = step.cursor;
             if cursor == 0 {
@@ -181,12 +200,12 @@ impl Migration {
         self.unlink_physical(shard, version, keys.iter().map(|key| key.physical(version)).collect()).await
     }
 
-    /// Unlinks what a version has beside keys of the world: the sets of written keys and of lists of actions.
+    /// Unlinks what a version has beside keys of the world: written keys, lists of actions and checkpoints.
     ///
     /// # Errors
     /// As [`Migration::unlink`].
     pub async fn unlink_own(&self, shard: u32, version: u64) -> Result<(), RdbError> {
-        let own = [keyspace::dirty(version), keyspace::acting(version)];
+        let own = [keyspace::dirty(version), keyspace::acting(version), keyspace::checkpoint(version)];
         self.unlink_physical(shard, version, own.map(String::into_bytes).into()).await.map(drop)
     }
 

@@ -170,7 +170,7 @@ async fn hold_and_progress_come_back_as_written() {
     assert_eq!(control.held().await, Ok(Some(held)));
     assert_eq!(control.progress(2, 0).await, Ok(None));
     let progress =
-        Progress { phase: Phase::Copying, total_keys: 9, keys: 4, bytes: 100, verified: 0, done: false };
+        Progress { total_keys: Some(9), keys: 4, bytes: 100, ..Progress::new(Phase::Copying) };
     control.set_progress(2, 0, &progress).await.expect("writes");
     assert_eq!(control.progress(2, 0).await, Ok(Some(progress)));
 }

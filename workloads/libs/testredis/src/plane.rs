@@ -62,6 +62,7 @@ impl DataPlane {
             durability: Durability::Memory,
             game_address: "127.0.0.1:0".into(),
             logs: None,
+            max_cutover_pause_ms: 1000,
         };
         plane.set_config(&config).await;
         plane
@@ -111,13 +112,15 @@ impl DataPlane {
             cluster: CLUSTER.into(),
             serving,
             target: None,
+            previous: None,
             phase: None,
             groups: self.groups(),
             auth_db: self.auth_db.address(),
         }
     }
 
-    fn groups(&self) -> Vec<Group> {
+    /// The groups of the shards there are.
+    pub fn groups(&self) -> Vec<Group> {
         let group = |(i, server): (usize, &TestServer)| Group {
             name: format!("shard-{i}"),
             primary: server.address(),
@@ -143,14 +146,20 @@ impl DataPlane {
     }
 
     /// Begins a re-sharding to the next version with so many shards, starting servers it lacks: a topology with
-    /// target and phase, under the next epoch. Guards stay as they are: the scheduler freezes them.
+    /// target and phase, under the next epoch. Guards stay as they are: the scheduler changes them.
     pub async fn retarget(&mut self, shards: u32, phase: Phase) -> Topology {
-        while self.shards.len() < shards as usize {
+        let serving = self.topology().await.serving;
+        self.retarget_to(Layout { version: serving.version + 1, shards, ..serving }, phase).await
+    }
+
+    /// As [`DataPlane::retarget`], to any layout.
+    pub async fn retarget_to(&mut self, target: Layout, phase: Phase) -> Topology {
+        while self.shards.len() < target.shards as usize {
             self.add_shard().await;
         }
         let mut topology = self.topology().await;
         topology.epoch += 1;
-        topology.target = Some(Layout { version: topology.serving.version + 1, shards, ..topology.serving });
+        topology.target = Some(target);
         topology.phase = Some(phase);
         topology.groups = self.groups();
         self.set_topology(&topology).await;

@@ -267,5 +267,6 @@ pub(crate) fn config(seed: u64) -> Config {
         durability: Durability::Memory,
         game_address: "game.test:80".into(),
         logs: None,
+        max_cutover_pause_ms: 1000,
     }
 }

@@ -1,5 +1,5 @@
 #!lua name=fortia
--- Guards, two-slot writes, unlinking, topology, lease and commit: see ARCHITECTURE.md, "The data plane".
+-- Guards, two-slot writes, topology, lease and commit: see ARCHITECTURE.md, "The data plane".
 -- Every function checks first and writes afterwards, so a refusal changes nothing. The first word of an error
 -- is its kind. Works on Valkey 8 and Redis 7.0; commands run with the caller's rights (see functions.rs).
 
@@ -324,26 +324,6 @@ local function fortia_lock(keys, args)
   return { #parts, conflicts }
 end
 
--- Removes keys of a version that nobody serves; by name, so that collecting is refused in the call that would harm.
-local function fortia_unlink(keys, args)
-  local guard, refusal = admit(keys[1], args[1], args[2], '0')
-  if not guard then return refusal end
-  local version = number(args[3])
-  if not version or version == 0 then return refuse('ERR', 'usage: unlink, uid, epoch, version') end
-  -- A group that only the old layout has keeps its guard, frozen for that version and without a target.
-  local left = guard.state == 'frozen' and guard.target == 0
-  if version == guard.target or (version == guard.version and not left) then
-    return refuse('VERSION', string.format('%.0f is in use', version))
-  end
-  local prefix = string.format('v%.0f:', version)
-  for i = 2, #keys do
-    if string.sub(keys[i], 1, #prefix) ~= prefix then return refuse('ERR', keys[i] .. ' is not a key of ' .. prefix) end
-  end
-  local count = 0
-  for at = 2, #keys, SLICE do count = count + redis.call('UNLINK', unpack(keys, at, math.min(at + SLICE - 1, #keys))) end
-  return count
-end
-
 local function epoch_of(json)
   local read, record = pcall(cjson.decode, json)
   return read and type(record) == 'table' and type(record.epoch) == 'number' and record.epoch or nil
@@ -402,8 +382,6 @@ redis.register_function('fortia_write', fortia_write)
 redis.register_function('fortia_slots', fortia_slots)
 redis.register_function('fortia_take', fortia_take)
 redis.register_function('fortia_lock', fortia_lock)
--- A server that is full must be able to let go of an old version.
-redis.register_function{ function_name = 'fortia_unlink', callback = fortia_unlink, flags = { 'allow-oom' } }
 redis.register_function('fortia_topology', fortia_topology)
 redis.register_function('fortia_lease', fortia_lease)
 redis.register_function('fortia_commit', fortia_commit)
