@@ -1,10 +1,10 @@
-//! The scheduler: tells tickers when and what to tick, commits ticks, and holds them for a re-sharding. Any number of
+//! The scheduler: tells tickers when and what to tick, commits ticks, and cuts over between two of them. Any number of
 //! schedulers may run; the one with the lease leads.
 
 pub mod assign;
 pub mod barrier;
+pub mod cutover;
 pub mod exchange;
-pub mod hold;
 mod lead;
 mod lease;
 mod metrics;
@@ -21,6 +21,7 @@ use fortia_common::server::Server;
 use fortia_log::Log;
 use fortia_proto::tick::v1::ticks_server::TicksServer;
 use fortia_rdb::control::ControlDb;
+use fortia_rdb::migrate::cutover::Cutover;
 use fortia_rdb::world::World;
 use fortia_rest::{Admin, Readiness, Registry};
 use tokio::net::TcpListener;
@@ -68,7 +69,7 @@ pub async fn run(boot: Boot, log: &Log) -> Result<(), SchedulerError> {
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_with(mut boot: Boot, log: &Log, _failpoints: Failpoints) -> Result<(), SchedulerError> {
+pub async fn run_with(mut boot: Boot, log: &Log, failpoints: Failpoints) -> Result<(), SchedulerError> {
     let mut registry = Registry::default();
     log.register(&mut registry);
     let metrics = Metrics::register(&mut registry);
@@ -81,7 +82,7 @@ pub async fn run_with(mut boot: Boot, log: &Log, _failpoints: Failpoints) -> Res
     }
     let end = CancellationToken::new();
     let work = async {
-        let worked = work(boot, log, metrics, readiness.clone(), listener).await;
+        let worked = work(boot, log, metrics, readiness.clone(), listener, failpoints).await;
         end.cancel();
         worked
     };
@@ -100,6 +101,7 @@ async fn work(
     metrics: Metrics,
     readiness: Readiness,
     listener: TcpListener,
+    failpoints: Failpoints,
 ) -> Result<(), SchedulerError> {
     let control = ControlDb::connect(&boot);
     let Some(server) = Server::start(boot.clone(), control.clone(), log.set_filter()).await else {
@@ -110,6 +112,9 @@ async fn work(
     let tools = Tools {
         control,
         world: World::connect(&boot, server.topology()),
+        cutover: Cutover::new(&boot, server.topology()),
+        failpoints,
+        boot,
         topology: server.topology(),
         config: server.config(),
         metrics,
