@@ -173,7 +173,7 @@ fn is_own(text: &[u8]) -> bool {
     [DIRTY, ACTING, CHECKPOINT].iter().any(|own| text == own.as_bytes()) || text.starts_with(LOCK)
 }
 
-fn prefix(version: u64) -> String {
+pub(crate) fn prefix(version: u64) -> String {
     format!("v{version}:")
 }
 

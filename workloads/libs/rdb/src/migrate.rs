@@ -1,8 +1,14 @@
 //! Keys carried from one version of the database to the next, whatever they mean: scan, copy, compare, unlink.
 //! Knows types of values and where keys belong; the order of the work is the migrator's.
 
+mod carry;
+mod compare;
 pub mod cutover;
+mod drain;
 pub mod engine;
+mod lane;
+mod read;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
