@@ -272,10 +272,14 @@ async fn a_group_is_empty_only_when_a_scan_finds_no_world_key() {
     let server = Server::boot(&cluster);
     let target = server.target("midgard-shard-0-0");
     redis.admit(&target, &cluster.passwords, SHARD, Some(&cluster.guard())).await.expect("admitted");
-    assert_eq!(redis.world_keys(&target, &cluster.passwords).await.expect("scan"), 0);
+    assert_eq!(redis.world_keys(&target, &cluster.passwords, None).await.expect("scan"), 0);
     redis.give_rights(&target, &cluster.passwords, SHARD, &[1]).await.expect("rights");
     cluster.write(&server, "1").await.expect("written");
-    assert_eq!(redis.world_keys(&target, &cluster.passwords).await.expect("scan"), 1);
+    assert_eq!(redis.world_keys(&target, &cluster.passwords, None).await.expect("scan"), 1);
+    for (version, keys) in [(1, 1), (2, 0)] {
+        let found = redis.world_keys(&target, &cluster.passwords, Some(version)).await.expect("scan");
+        assert_eq!(found, keys, "of version {version}");
+    }
 }
 
 #[tokio::test]
