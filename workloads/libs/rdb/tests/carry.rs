@@ -204,3 +204,81 @@ async fn an_old_epoch_is_waited_out_when_the_migration_is_the_same() {
     scene.topology.send_modify(|topology| topology.target = None);
     assert!(matches!(lane.copy(&attempt, &keys, true).await, Err(RdbError::Topology { .. })));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_copied_is_found_equal_and_every_planted_difference_is_found() {
+    let scene = Scene::begin(2, 3).await;
+    scene.populate().await;
+    scene.copy_all().await;
+    let wanted = scene.wanted().await.len() as u64;
+    let mut equal = 0;
+    for source in 0..2 {
+        let (_, mut lane) = scene.lane(source).await;
+        let keys = scene.pages(&mut lane, source, 1).await;
+        for batch in keys.chunks(128) {
+            let compared = lane.compare(batch, true).await.expect("compares");
+            assert_eq!(compared.suspects, Vec::new());
+            equal += compared.equal;
+        }
+    }
+    assert_eq!(equal, wanted);
+    let plants: [(&str, &[&str]); 7] = [
+        ("c:1:0", &["HSET", "d0", "other"]),
+        ("c:2:0", &["HSET", "more", "field"]),
+        ("s:3", &["APPEND", "more"]),
+        ("s:4", &["PEXPIRE", "60000"]),
+        ("ue:p1", &["SADD", "99"]),
+        ("actions:7:1:0", &["LSET", "0", "b"]),
+        ("s:huge", &["SETRANGE", "1700000", "X"]),
+    ];
+    for (text, change) in plants {
+        let shard = shard_of(text.as_bytes(), &scene.to) as usize;
+        let key = format!("v2:{text}");
+        let all: Vec<&str> = [change[0], &key].iter().chain(&change[1..]).copied().collect();
+        scene.plane.shards[shard].run::<redis::Value>(&all).await;
+    }
+    let mut suspects = Vec::new();
+    for source in 0..2 {
+        let (_, mut lane) = scene.lane(source).await;
+        let keys = scene.pages(&mut lane, source, 1).await;
+        for batch in keys.chunks(128) {
+            suspects.extend(lane.compare(batch, true).await.expect("compares").suspects);
+        }
+        for suspect in &suspects {
+            if suspect.shard(&scene.from) == source {
+                assert_eq!(lane.judge(suspect).await, Ok(Judged::Different), "{suspect}");
+            }
+        }
+    }
+    let mut suspects: Vec<String> = suspects.iter().map(ToString::to_string).collect();
+    suspects.sort();
+    let mut planted: Vec<&str> = plants.iter().map(|(text, _)| *text).collect();
+    planted.sort_unstable();
+    assert_eq!(suspects, planted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_on_a_target_that_no_source_has_are_told_unless_they_are_noted() {
+    let scene = Scene::begin(2, 3).await;
+    scene.populate().await;
+    scene.copy_all().await;
+    let text = |text: &str| KeyText::of_physical(format!("v2:{text}").as_bytes(), 2).expect("a key");
+    let (unknown, noted) = (text("s:900"), text("s:901"));
+    for key in [&unknown, &noted] {
+        let shard = key.shard(&scene.to) as usize;
+        scene.plane.shards[shard].run::<redis::Value>(&["SET", &format!("v2:{key}"), "x"]).await;
+    }
+    let misplaced = text("s:902");
+    let wrong = (misplaced.shard(&scene.to) + 1) % 3;
+    scene.plane.shards[wrong as usize].run::<redis::Value>(&["SET", "v2:s:902", "x"]).await;
+    scene.engine.note(noted.shard(&scene.from), std::slice::from_ref(&noted)).await.expect("notes");
+    let (attempt, mut lane) = scene.lane(0).await;
+    let mut surplus = Vec::new();
+    for target in 0..3 {
+        let keys = scene.pages(&mut lane, target, 2).await;
+        surplus.extend(lane.surplus(target, keys).await.expect("answers"));
+    }
+    surplus.sort_by_key(|one| matches!(one, Surplus::Misplaced(_)));
+    assert_eq!(surplus, [Surplus::Unknown(unknown), Surplus::Misplaced(misplaced.clone())]);
+    assert_eq!(lane.remove_misplaced(&attempt, wrong, &[misplaced]).await, Ok(1));
+}

@@ -43,6 +43,9 @@ impl Head {
     }
 }
 
+/// For parcels without content.
+pub(super) const NOTHING: Answers<'static> = Answers { address: "", data: &[], tokens: &[] };
+
 /// A value for a target.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parcel<'a> {

@@ -47,14 +47,14 @@ impl Lane {
 
     /// The connection to a shard.
     pub(super) async fn wire(&mut self, shard: u32) -> Result<&mut Wire, RdbError> {
-        let epoch = self.shared.now()?.epoch;
-        let reason = || format!("there is no shard {shard}");
-        let wire = self.wires.get_mut(shard as usize);
-        let wire = wire.ok_or_else(|| RdbError::Topology { epoch, reason: reason() })?;
-        if wire.is_none() {
-            *wire = Some(self.shared.open(shard).await?);
+        match self.wires.get_mut(shard as usize) {
+            Some(Some(wire)) => Ok(wire),
+            Some(none) => Ok(none.insert(self.shared.open(shard).await?)),
+            None => {
+                let reason = format!("there is no shard {shard}");
+                Err(RdbError::Topology { epoch: self.shared.now()?.epoch, reason })
+            }
         }
-        wire.as_mut().ok_or_else(|| RdbError::Topology { epoch, reason: reason() })
     }
 
     /// Drops what an earlier batch that was refused left on the connections.
@@ -228,7 +228,7 @@ impl Lane {
                     again.push(Item { kind, ..*item });
                 }
                 (None, Some(wire)) => {
-                    carry::carry(wire, head, &self.prefixes[1], NOTHING, &[Parcel::gone(item.key)]);
+                    carry::carry(wire, head, &self.prefixes[1], carry::NOTHING, &[Parcel::gone(item.key)]);
                 }
                 (None, None) => {}
             }
@@ -255,14 +255,11 @@ impl Lane {
             appended = true;
         }
         if !appended {
-            carry::carry(target, head, &self.prefixes[1], NOTHING, &[Parcel::gone(item.key)]);
+            carry::carry(target, head, &self.prefixes[1], carry::NOTHING, &[Parcel::gone(item.key)]);
         }
         Ok(())
     }
 }
-
-/// For parcels without content.
-const NOTHING: Answers<'static> = Answers { address: "", data: &[], tokens: &[] };
 
 pub(super) fn unexpected(answers: Answers<'_>) -> RdbError {
     RdbError::Refused { address: answers.address.to_owned(), reason: "unexpected answer".into() }

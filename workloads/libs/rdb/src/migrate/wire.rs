@@ -97,10 +97,6 @@ impl Wire {
         })
     }
 
-    pub(super) fn address(&self) -> &str {
-        &self.address
-    }
-
     /// Begins a request of so many arguments, the command's name among them.
     pub(super) fn begin(&mut self, arguments: usize) {
         self.sent += 1;
