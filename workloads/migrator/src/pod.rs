@@ -84,8 +84,7 @@ pub(crate) async fn run(
         to,
         engine: Engine::new(boot, topology.clone(), from, to),
         failpoints,
-        // The source first: on a re-sharding that only removes shards it may be no target.
-        pace: Pace::new(job.read_latency, (0..from.shards.max(to.shards)).filter(|s| *s == job.index || *s < to.shards)),
+        pace: Pace::new(job.read_latency, servers(job.index, to)),
         report: Report::new(control, to.version, job.index, phase),
         control,
         sizes: Mutex::default(),
@@ -128,11 +127,16 @@ async fn layouts(
 
 /// The first topology of which this holds.
 async fn until(topology: &mut watch::Receiver<Topology>, holds: impl FnMut(&Topology) -> bool) -> Topology {
-    match topology.wait_for(holds).await {
-        Ok(found) => found.clone(),
-        // Whoever follows the topology lives as long as the work.
-        Err(_) => std::future::pending().await,
+    if let Ok(found) = topology.wait_for(holds).await {
+        return found.clone();
     }
+    // Whoever follows the topology lives as long as the work. No guard is held here: pods run on any thread.
+    std::future::pending().await
+}
+
+/// The source and all targets.
+fn servers(source: u32, to: Layout) -> impl Iterator<Item = u32> {
+    (0..to.shards.max(source + 1)).filter(move |shard| *shard == source || *shard < to.shards)
 }
 
 fn called_off(job: &Job, topology: &Topology) -> MigrateError {
@@ -208,13 +212,29 @@ impl Pod<'_> {
             self.report.change(|progress| progress.total_keys = Some(progress.keys));
             *reached = Reached::Copied;
         }
+        if !matches!(reached, Reached::Proven(_)) {
+            self.report.enter(Phase::CatchingUp).await;
+        }
+        let lane = catch_up::rounds(self, &attempt).await?;
+        // One drainer for all the rest of the attempt: one that was dropped half-way might still have values of before
+        // on their way when the next carries newer ones.
+        tokio::select! {
+            ended = catch_up::draining(self, &attempt, lane) => ended,
+            ended = self.proving(&attempt, reached) => ended,
+        }
+    }
+
+    /// Proves the source, and again whenever a server of the proof has another life.
+    async fn proving(&self, attempt: &Attempt, reached: &mut Reached) -> Result<Infallible, MigrateError> {
         loop {
             let lives = match reached {
                 Reached::Proven(lives) => lives.clone(),
-                _ => self.prove(&attempt).await?,
+                _ => self.prove(attempt).await?,
             };
             *reached = Reached::Proven(lives.clone());
-            self.keep_up(&attempt, &lives).await?;
+            while self.lives().await? == lives {
+                tokio::time::sleep(PULSE).await;
+            }
             tracing::warn!(index = self.job.index, "a server was started again: proving once more");
             self.report.change(|progress| {
                 progress.done = false;
@@ -226,10 +246,11 @@ impl Pod<'_> {
     }
 
     async fn prove(&self, attempt: &Attempt) -> Result<Lives, MigrateError> {
-        self.report.enter(Phase::CatchingUp).await;
-        catch_up::rounds(self, attempt).await?;
         self.report.enter(Phase::Verifying).await;
-        let (lives, proof) = verify::prove(self, attempt).await?;
+        let (lives, proof) = tokio::select! {
+            proven = verify::prove(self, attempt) => proven?,
+            never = self.counting() => match never {},
+        };
         self.failpoints.pass("verifying.proven").await?;
         self.proven(&lives, proof);
         self.report.enter(Phase::Cutover).await;
@@ -247,32 +268,13 @@ impl Pod<'_> {
         });
     }
 
-    /// Drains until a server of the proof has another life.
-    async fn keep_up(&self, attempt: &Attempt, proven: &Lives) -> Result<(), MigrateError> {
-        let another = async {
-            while self.lives().await? == *proven {
-                tokio::time::sleep(PULSE).await;
-            }
-            Ok(())
-        };
-        tokio::select! {
-            another = another => another,
-            never = catch_up::draining(self, attempt) => match never? {},
-        }
-    }
-
     /// The lives of the source and all targets, as they are now.
     pub(crate) async fn lives(&self) -> Result<Lives, MigrateError> {
         let since = self.engine.guard(self.job.index).await?.since;
-        let shards: Vec<u32> = self.servers().collect();
+        let shards: Vec<u32> = servers(self.job.index, self.to).collect();
         let lives = try_join_all(shards.iter().map(|shard| self.engine.life(*shard))).await?;
         let expires = lives.iter().any(|life| life.expires);
         Ok(Lives { runs: shards.into_iter().zip(lives.into_iter().map(|life| life.run)).collect(), since, expires })
-    }
-
-    fn servers(&self) -> impl Iterator<Item = u32> {
-        let (index, targets) = (self.job.index, self.to.shards);
-        (0..targets.max(index + 1)).filter(move |shard| *shard == index || *shard < targets)
     }
 
     /// Waits until the source notes what is written and every target may be filled: what was written before that is
@@ -290,12 +292,12 @@ impl Pod<'_> {
     }
 
     async fn first_not_ready(&self) -> Result<Option<u32>, MigrateError> {
-        let guards = try_join_all(self.servers().map(|shard| self.engine.guard(shard))).await?;
+        let guards = try_join_all(servers(self.job.index, self.to).map(|shard| self.engine.guard(shard))).await?;
         let ready = |shard: u32, guard: &fortia_rdb::guard::Guard| {
             let notes = guard.state == State::Copying && guard.version == self.from.version;
             guard.target == self.to.version && (shard != self.job.index || notes)
         };
-        Ok(self.servers().zip(&guards).find(|(shard, guard)| !ready(*shard, guard)).map(|(shard, _)| shard))
+        Ok(servers(self.job.index, self.to).zip(&guards).find(|(shard, guard)| !ready(*shard, guard)).map(|(shard, _)| shard))
     }
 
     /// Tells progress about once a second. Never ends.

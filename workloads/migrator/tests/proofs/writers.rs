@@ -31,7 +31,8 @@ impl Writers {
         every: Duration,
     ) -> Writers {
         let stop = CancellationToken::new();
-        let tasks = (0..writers).map(|id| {
+        let mut tasks = Vec::new();
+        for id in 0..writers {
             let writer = Writer {
                 topology: topology.clone(),
                 connections: BTreeMap::new(),
@@ -40,9 +41,9 @@ impl Writers {
                 known: BTreeMap::new(),
                 dice: Dice(id),
             };
-            tokio::spawn(writer.write(stop.clone(), every))
-        });
-        Writers { stop, tasks: tasks.collect() }
+            tasks.push(tokio::spawn(writer.write(stop.clone(), every)));
+        }
+        Writers { stop, tasks }
     }
 
     /// Ends the writers once their last write is answered, and makes `expected` what they left; returns how many writes

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use fortia_common::control::Control;
 use fortia_common::failpoint::{Action, Failpoints};
 use fortia_common::topology::{Layout, Topology};
 use fortia_rdb::keyspace::shard_of;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fortia_common::boot::{Boot, Service};
+use fortia_common::control::Control;
 use fortia_common::records::GUARD;
 use fortia_common::topology::{Layout, Phase, Topology};
 use fortia_migrator::{Job, Work};

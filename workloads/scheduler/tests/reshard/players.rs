@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use fortia_rdb::RdbError;
 use fortia_rdb::world::{Player, World};
 use fortia_vec::BlockPos;
 use tokio::task::JoinSet;
@@ -36,6 +37,31 @@ pub(crate) struct Players {
     writers: u64,
     world: World,
     idle: Arc<tokio::sync::Semaphore>,
+}
+
+impl Seen {
+    fn wrote(&mut self, name: String, value: u64, gap: Duration) {
+        self.acknowledged.insert(name, (value, None));
+        self.writes += 1;
+        self.gap = self.gap.max(gap);
+    }
+
+    fn failed(&mut self, why: &str) {
+        self.failed_writes += 1;
+        why.clone_into(&mut self.last_failure);
+    }
+
+    /// `known`: the player was there before the read began.
+    fn read(&mut self, name: &str, known: bool, took: Duration, found: Result<Option<Player>, RdbError>) {
+        match found {
+            Ok(Some(_)) => self.reads.push(took),
+            Ok(None) if !known => {}
+            other => {
+                self.failed_reads += 1;
+                self.last_failure = format!("{name}: {other:?}");
+            }
+        }
+    }
 }
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
@@ -168,22 +194,15 @@ impl Writer {
             lock(&self.seen).acknowledged.entry(name.clone()).or_default().1 = Some(value);
             // What is refused or not answered is asked for again, as a player would: the same once more.
             while let Err(error) = self.world.create_player(&name, &player(value), &[value % 50]).await {
-                let mut seen = lock(&self.seen);
-                seen.failed_writes += 1;
-                seen.last_failure = error.to_string();
-                drop(seen);
+                lock(&self.seen).failed(&error.to_string());
                 if stop.is_cancelled() {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            let mut seen = lock(&self.seen);
-            seen.acknowledged.insert(name, (value, None));
-            seen.writes += 1;
             let now = Instant::now();
-            if let Some(last) = last.replace(now) {
-                seen.gap = seen.gap.max(now - last);
-            }
+            let gap = last.replace(now).map_or(Duration::ZERO, |last| now - last);
+            lock(&self.seen).wrote(name, value, gap);
         }
     }
 }
@@ -197,16 +216,7 @@ async fn read(id: u64, writers: u64, world: World, seen: Arc<Mutex<Seen>>, stop:
         let begun = Instant::now();
         let found = world.player(&name).await;
         let took = begun.elapsed();
-        let mut seen = lock(&seen);
-        match found {
-            Ok(Some(_)) => seen.reads.push(took),
-            Ok(None) if !known => {}
-            other => {
-                seen.failed_reads += 1;
-                seen.last_failure = format!("{name}: {other:?}");
-            }
-        }
-        drop(seen);
+        lock(&seen).read(&name, known, took, found);
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fortia_common::boot::Service;
+use fortia_common::control::Control;
 use fortia_common::failpoint::Failpoints;
 use fortia_common::records::{CUTOVER, Config, CutoverRecord, LEASE};
 use fortia_common::server::Server;
