@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use fortia_rdb::migrate::engine::Attempt;
+use fortia_rdb::migrate::engine::{Attempt, Lane};
 
 use crate::MigrateError;
 use crate::pod::Pod;
@@ -18,8 +18,8 @@ const QUICK: Duration = Duration::from_millis(20);
 /// Rest between two looks at few notes.
 const REST: Duration = Duration::from_millis(20);
 
-/// Rounds until one was small.
-pub(crate) async fn rounds(pod: &Pod<'_>, attempt: &Attempt) -> Result<(), MigrateError> {
+/// Rounds until one was small. Returns the lane that made them.
+pub(crate) async fn rounds(pod: &Pod<'_>, attempt: &Attempt) -> Result<Lane, MigrateError> {
     let mut lane = pod.engine.lane(pod.job.index).await?;
     let mut last = u64::MAX;
     loop {
@@ -46,15 +46,18 @@ pub(crate) async fn rounds(pod: &Pod<'_>, attempt: &Attempt) -> Result<(), Migra
         }
         pod.failpoints.pass("catching_up.cleaned").await?;
         if carried <= SMALL || begun.elapsed() <= QUICK {
-            return Ok(());
+            return Ok(lane);
         }
         last = lag;
     }
 }
 
 /// Keeps the notes few. Never ends but with an error.
-pub(crate) async fn draining(pod: &Pod<'_>, attempt: &Attempt) -> Result<Infallible, MigrateError> {
-    let mut lane = pod.engine.lane(pod.job.index).await?;
+pub(crate) async fn draining(
+    pod: &Pod<'_>,
+    attempt: &Attempt,
+    mut lane: Lane,
+) -> Result<Infallible, MigrateError> {
     loop {
         let drained = lane.drain(attempt, STEP).await?;
         pod.report.change(|progress| progress.bytes += drained.bytes);

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use fortia_rdb::keyspace::KeyText;
 use fortia_rdb::migrate::engine::{Attempt, Checkpoint, Lane};
 use futures::future::try_join_all;
 
@@ -64,11 +65,12 @@ pub(crate) async fn run(pod: &Pod<'_>, attempt: &Attempt) -> Result<(), MigrateE
 impl Copying<'_> {
     async fn lane(&self, pages: &Pages) -> Result<(), MigrateError> {
         let mut lane = self.pod.engine.lane(self.pod.job.index).await?;
-        while let Some(page) = pages.next().await {
+        while let Some(mut page) = pages.next().await {
             let mut done = Done { cursor: page.cursor, ..Done::default() };
             let most = self.pod.pace.batch(BATCH);
-            for batch in self.pod.sizes().batches(page.keys, most) {
-                self.carry(&mut lane, &batch, &mut done).await?;
+            let batches = self.pod.sizes().batches(&mut page.keys, most);
+            for batch in batches {
+                self.carry(&mut lane, &page.keys[batch], &mut done).await?;
             }
             let mut frontier = self.frontier.lock().unwrap_or_else(PoisonError::into_inner);
             frontier.add(page.number, done);
@@ -80,7 +82,7 @@ impl Copying<'_> {
     async fn carry(
         &self,
         lane: &mut Lane,
-        batch: &[fortia_rdb::keyspace::KeyText],
+        batch: &[KeyText],
         done: &mut Done,
     ) -> Result<(), MigrateError> {
         let begun = Instant::now();

@@ -1,6 +1,7 @@
 //! Pages of a scan on their way from the one who scans to the lanes that work on them. Knows their order, not the work.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Instant;
 
 use fortia_rdb::keyspace::KeyText;
@@ -104,13 +105,18 @@ struct Size {
 }
 
 impl Sizes {
-    /// The keys of a page in batches of one class each, of at most `most`.
-    pub(crate) fn batches(&self, mut keys: Vec<KeyText>, most: usize) -> Vec<Vec<KeyText>> {
-        keys.sort_by(|a, b| a.class().cmp(b.class()));
-        let mut batches = Vec::new();
+    /// Sorts the keys of a page into batches of one class each, of at most `most`: where they are.
+    pub(crate) fn batches(&self, keys: &mut [KeyText], most: usize) -> Vec<Range<usize>> {
+        keys.sort_unstable_by(|a, b| a.class().cmp(b.class()));
+        let (mut batches, mut from) = (Vec::new(), 0);
         for class in keys.chunk_by(|a, b| a.class() == b.class()) {
+            let end = from + class.len();
             let keys = class.first().map_or(most, |key| self.keys(key.class(), most));
-            batches.extend(class.chunks(keys).map(<[KeyText]>::to_vec));
+            while from < end {
+                let to = (from + keys).min(end);
+                batches.push(from..to);
+                from = to;
+            }
         }
         batches
     }
@@ -145,8 +151,8 @@ mod tests {
         all.map(|key| KeyText::from(&key)).collect()
     }
 
-    fn lengths(sizes: &Sizes, keys: Vec<KeyText>) -> Vec<usize> {
-        sizes.batches(keys, 128).iter().map(Vec::len).collect()
+    fn lengths(sizes: &Sizes, mut keys: Vec<KeyText>) -> Vec<usize> {
+        sizes.batches(&mut keys, 128).iter().map(ExactSizeIterator::len).collect()
     }
 
     #[test]

@@ -12,7 +12,7 @@ use futures::future::try_join_all;
 
 use crate::pages::{self, LANES, Pages, Scan};
 use crate::pod::{Lives, Pod};
-use crate::{MigrateError, catch_up};
+use crate::MigrateError;
 
 /// Keys compared at a time.
 const BATCH: usize = 256;
@@ -25,16 +25,8 @@ const BETWEEN: Duration = Duration::from_millis(20);
 /// Differing keys named in an error.
 const NAMED: usize = 5;
 
-/// Proves the source, mending what differs once. What is written meanwhile is drained meanwhile.
+/// Proves the source, mending what differs once. What is written meanwhile must be drained meanwhile.
 pub(crate) async fn prove(pod: &Pod<'_>, attempt: &Attempt) -> Result<(Lives, Proof), MigrateError> {
-    tokio::select! {
-        proven = passes(pod, attempt) => proven,
-        never = catch_up::draining(pod, attempt) => match never? {},
-        never = pod.counting() => match never {},
-    }
-}
-
-async fn passes(pod: &Pod<'_>, attempt: &Attempt) -> Result<(Lives, Proof), MigrateError> {
     let mut mended = false;
     loop {
         let lives = pod.lives().await?;
@@ -132,12 +124,12 @@ impl<'a> Pass<'a> {
     async fn compare(&self, pages: &Pages) -> Result<(), MigrateError> {
         let mut lane = self.pod.engine.lane(self.pod.job.index).await?;
         while let Some(mut page) = pages.next().await {
-            // One that does not belong here was not carried: nobody reads it.
-            page.keys.retain(|key| key.shard(&self.pod.from) == self.pod.job.index);
             let most = self.pod.pace.batch(BATCH);
-            for batch in self.pod.sizes().batches(page.keys, most) {
+            let batches = self.pod.sizes().batches(&mut page.keys, most);
+            for batch in batches {
                 let begun = Instant::now();
-                let compared = lane.compare(&batch, self.expires).await?;
+                let batch = &page.keys[batch];
+                let compared = lane.compare(batch, self.expires).await?;
                 let verified = self.found(|found| {
                     found.equal += compared.equal;
                     found.digest = found.digest.wrapping_add(compared.digest);
@@ -221,8 +213,9 @@ impl<'a> Pass<'a> {
             let (mut different, mut again) = (Vec::new(), Vec::new());
             for key in keys {
                 match lane.judge(&key).await? {
+                    // A key that is gone from both has no digest.
                     Judged::Equal(digest) if side == Side::Forward => self.found(|found| {
-                        found.equal += 1;
+                        found.equal += u64::from(digest != 0);
                         found.digest = found.digest.wrapping_add(digest);
                     }),
                     // Neither has it any more, or it was counted forward.
