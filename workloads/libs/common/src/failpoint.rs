@@ -65,7 +65,9 @@ pub enum FailpointError {
     #[error("there is no failpoint {0}")]
     Unknown(String),
     /// The action cannot be understood.
-    #[error("{0:?} is no failpoint: write name=exit, name=fail, name=stop or name=pause:100, perhaps with @3 behind")]
+    #[error(
+        "{0:?} is no failpoint: write name=exit, name=fail, name=stop or name=pause:100, perhaps with @3 behind"
+    )]
     Malformed(String),
 }
 

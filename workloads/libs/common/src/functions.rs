@@ -21,5 +21,4 @@
 //! | `fortia_commit` | `HMGET GET SET DEL XADD` | `fortia:lease:scheduler`, `fortia:committed`, `fortia:ticks` |
 
 /// Source of the function library `fortia`, for `FUNCTION LOAD REPLACE`.
-pub const LIBRARY: &str =
-    concat!(include_str!("functions/tick.lua"), include_str!("functions/migrate.lua"));
+pub const LIBRARY: &str = concat!(include_str!("functions/tick.lua"), include_str!("functions/migrate.lua"));

@@ -23,8 +23,6 @@ pub const LEASE: &str = "fortia:lease:scheduler";
 pub const COMMITTED: &str = "fortia:committed";
 /// Stream, id `<tick>-0`, field `pb`: `fortia.tick.v1.Committed` of the last ticks.
 pub const TICKS: &str = "fortia:ticks";
-/// String: [`Held`] as JSON.
-pub const HELD: &str = "fortia:held";
 /// String: [`CutoverRecord`] as JSON.
 pub const CUTOVER: &str = "fortia:cutover";
 /// Hash on every shard: the guard; see ARCHITECTURE.md, "The data plane".
@@ -123,20 +121,6 @@ pub struct Instance {
     pub topology_epoch: u64,
     /// Generation of the configuration it runs with.
     pub config_generation: u64,
-}
-
-/// The scheduler's word that no tick runs and the serving version is frozen, or that it flipped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Held {
-    /// The target version this is about.
-    pub version: u64,
-    /// The last committed tick.
-    pub tick: u64,
-    /// Unix time in ms at which the hold began.
-    pub since: u64,
-    /// How long writes stood still, once the tick goes on.
-    pub pause_ms: Option<u64>,
 }
 
 /// The scheduler's last try to flip a re-sharding, or that it flipped.

@@ -59,11 +59,6 @@ impl Phase {
         }
     }
 
-    /// Whether the scheduler must hold the tick, with `v<n>` frozen, in this phase.
-    pub const fn holds_tick(self) -> bool {
-        self.carries()
-    }
-
     /// Whether a target version is being made in this phase.
     pub const fn carries(self) -> bool {
         matches!(self, Phase::Copying | Phase::CatchingUp | Phase::Verifying | Phase::Cutover)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fortia_common::boot::Boot;
 use fortia_common::command::{Ack, Command};
 use fortia_common::control::Control;
-use fortia_common::records::{self, Config, CutoverRecord, Held, Instance, Progress, WorldProgress};
+use fortia_common::records::{self, Config, CutoverRecord, Instance, Progress, WorldProgress};
 use fortia_common::topology::Topology;
 use fortia_proto::tick::v1::Committed;
 use futures::StreamExt;
@@ -130,22 +130,6 @@ impl ControlDb {
                 .map_err(|error| RdbError::corrupt(format!("{} {id}", records::TICKS), error))
         };
         entries.into_iter().map(decode).collect()
-    }
-
-    /// The scheduler's word on the hold of a re-sharding.
-    ///
-    /// # Errors
-    /// When the control database does not answer or the record cannot be understood.
-    pub async fn held(&self) -> Result<Option<Held>, RdbError> {
-        self.json(records::HELD).await
-    }
-
-    /// Writes the scheduler's word on the hold of a re-sharding.
-    ///
-    /// # Errors
-    /// When the control database does not answer.
-    pub async fn set_held(&self, held: &Held) -> Result<(), RdbError> {
-        self.server.one(set(records::HELD, held)?).await
     }
 
     /// What the scheduler's last try to cut over came to.

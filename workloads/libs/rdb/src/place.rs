@@ -45,12 +45,7 @@ impl Shards {
     }
 
     fn wanted(&self, group: &Group, index: u32, address: &str) -> Wanted {
-        Wanted {
-            address: address.to_owned(),
-            login: self.login.clone(),
-            group: group.name.clone(),
-            index,
-        }
+        Wanted { address: address.to_owned(), login: self.login.clone(), group: group.name.clone(), index }
     }
 
     fn server(&self, topology: &Topology, group: &Group, index: u32, address: &str) -> Arc<Server> {

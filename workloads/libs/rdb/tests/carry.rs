@@ -36,8 +36,20 @@ impl Scene {
 
     async fn guard(&self, shard: u32, epoch: u64, state: &str) {
         let (group, index, epoch) = (format!("shard-{shard}"), shard.to_string(), epoch.to_string());
-        let call =
-            ["FCALL", "fortia_guard", "1", "fortia:guard", "test-cluster", &group, &index, &epoch, "1", state, "2", ""];
+        let call = [
+            "FCALL",
+            "fortia_guard",
+            "1",
+            "fortia:guard",
+            "test-cluster",
+            &group,
+            &index,
+            &epoch,
+            "1",
+            state,
+            "2",
+            "",
+        ];
         self.plane.shards[shard as usize].run::<()>(&call).await;
     }
 
@@ -152,7 +164,8 @@ async fn copying_again_replaces_what_was_copied_and_removes_what_is_gone() {
         scene.put("HDEL", &format!("c:{i}:0"), &["t1", "d1"]).await;
     }
     assert!(matches!(lane.copy(&attempt, &keys[0], true).await, Err(RdbError::Attempt { .. })));
-    let again = [scene.engine.attempt(0).await.expect("begins"), scene.engine.attempt(1).await.expect("begins")];
+    let again =
+        [scene.engine.attempt(0).await.expect("begins"), scene.engine.attempt(1).await.expect("begins")];
     lane.copy(&again[0], &keys[0], true).await.expect("copies");
     assert_ne!(other, again[1]);
     other_lane.copy(&again[1], &keys[1], true).await.expect("copies");

@@ -91,7 +91,13 @@ impl Parcel<'_> {
 }
 
 /// Encodes the calls that put parcels into the target version, whose keys begin with `prefix`.
-pub(super) fn carry(wire: &mut Wire, head: &Head, prefix: &[u8], answers: Answers<'_>, parcels: &[Parcel<'_>]) {
+pub(super) fn carry(
+    wire: &mut Wire,
+    head: &Head,
+    prefix: &[u8],
+    answers: Answers<'_>,
+    parcels: &[Parcel<'_>],
+) {
     let (plain, other): (Vec<&Parcel<'_>>, Vec<&Parcel<'_>>) =
         parcels.iter().partition(|parcel| parcel.is_plain());
     for call in calls(&plain) {

@@ -71,11 +71,7 @@ impl Lane {
     }
 
     /// Compares keys whose type was not the one taken for, or which are large, one by one. What still differs is suspect.
-    async fn look_closer(
-        &mut self,
-        items: &[Item<'_>],
-        compared: &mut Compared,
-    ) -> Result<(), RdbError> {
+    async fn look_closer(&mut self, items: &[Item<'_>], compared: &mut Compared) -> Result<(), RdbError> {
         for item in items {
             let here = whole(&mut self.reads, &self.prefixes[0], item.key).await?;
             if let Some((kind, _)) = here {
@@ -104,8 +100,9 @@ impl Lane {
         self.settle().await?;
         let target = key.shard(&self.shared.to);
         let dirty = keyspace::dirty(self.shared.from.version);
-        let mut noted = is_noted(&mut self.reads, &dirty, key).await?;
         let here = whole(&mut self.reads, &self.prefixes[0], key).await?;
+        // After the value: one written and drained in between must not pass for a value that nobody writes.
+        let mut noted = is_noted(&mut self.reads, &dirty, key).await?;
         self.wire(target).await?;
         let Some(wire) = &mut self.wires[target as usize] else { return Ok(Judged::Dirty) };
         let there = whole(wire, &self.prefixes[1], key).await?;
@@ -200,8 +197,13 @@ impl Lane {
 }
 
 /// The digest of a value that is the same on both sides; none when it is not, or not known well enough.
-fn same(item: &Item<'_>, here: (Answers<'_>, &Outcome<'_>), there: (Answers<'_>, &Outcome<'_>)) -> Option<u128> {
-    let (Outcome::Value { parts, expires }, Outcome::Value { parts: theirs, expires: at }) = (here.1, there.1)
+fn same(
+    item: &Item<'_>,
+    here: (Answers<'_>, &Outcome<'_>),
+    there: (Answers<'_>, &Outcome<'_>),
+) -> Option<u128> {
+    let (Outcome::Value { parts, expires }, Outcome::Value { parts: theirs, expires: at }) =
+        (here.1, there.1)
     else {
         return None;
     };
@@ -275,7 +277,9 @@ async fn whole(wire: &mut Wire, prefix: &[u8], key: &KeyText) -> Result<Option<(
     read::ask(wire, prefix, &[item], false);
     let answers = wire.answers().await?;
     match read::outcomes(answers, &[item], false)?.first() {
-        Some(Outcome::Value { parts, .. }) => return Ok(Some((kind, of(key, kind, expires, answers, parts)))),
+        Some(Outcome::Value { parts, .. }) => {
+            return Ok(Some((kind, of(key, kind, expires, answers, parts))));
+        }
         Some(Outcome::Large) => {}
         // Gone since its type was asked.
         _ => return Ok(None),

@@ -252,7 +252,9 @@ async fn freeze(
         wire.arg(argument.as_bytes());
     }
     wire.begin(10);
-    for argument in ["FCALL", "fortia_attempt", "1", records::GUARD, &topology.cluster, &epoch, &target, &index] {
+    for argument in
+        ["FCALL", "fortia_attempt", "1", records::GUARD, &topology.cluster, &epoch, &target, &index]
+    {
         wire.arg(argument.as_bytes());
     }
     wire.number(floor);

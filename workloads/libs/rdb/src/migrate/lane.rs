@@ -37,8 +37,7 @@ impl Lane {
         let prefixes = [prefix(shared.from.version), prefix(shared.to.version)];
         let shards = shared.from.shards.max(shared.to.shards);
         let (wires, guesses) = ((0..shards).map(|_| None).collect(), Guesses::default());
-        let mut lane =
-            Lane { shared, source, reads, wires, guesses, prefixes, noted: b"0".to_vec() };
+        let mut lane = Lane { shared, source, reads, wires, guesses, prefixes, noted: b"0".to_vec() };
         for target in 0..lane.shared.to.shards {
             lane.wire(target).await?;
         }

@@ -28,7 +28,8 @@ fn texts(data: &[u8], tokens: &[Token]) -> Vec<String> {
 
 #[test]
 fn answers_are_understood_wherever_the_network_cuts_them() {
-    let wanted = ["Array(3)", "abc", "Nil", "", "Int(42)", "OK", "STALE epoch 1 < 2", "Array(2)", "0", "Array(1)"];
+    let wanted =
+        ["Array(3)", "abc", "Nil", "", "Int(42)", "OK", "STALE epoch 1 < 2", "Array(2)", "0", "Array(1)"];
     let wanted: Vec<&str> = wanted.into_iter().chain(["\r\n", "Array(0)"]).collect();
     for step in 1..=STREAM.len() {
         let (data, tokens) = parse(STREAM, 6, step);
