@@ -43,9 +43,19 @@ struct Vain {
 struct Try {
     after: Topology,
     target: Layout,
+    engine: Engine,
     lives: BTreeMap<u32, String>,
     began: Instant,
     most: Duration,
+}
+
+/// Run ids of servers as they are now.
+async fn runs(
+    engine: &Engine,
+    shards: impl Iterator<Item = u32>,
+) -> Result<BTreeMap<u32, String>, RdbError> {
+    let runs = shards.map(async |shard| Ok((shard, engine.life(shard).await?.run)));
+    Ok(try_join_all(runs).await?.into_iter().collect())
 }
 
 impl Try {
@@ -62,12 +72,15 @@ impl Try {
 impl Leader<'_> {
     /// Tries to cut over; if that fails all is as before, and it is tried again later.
     pub(super) async fn cut_over(&mut self, target: Layout) -> Result<(), RdbError> {
-        let lives = self.proven(&target).await;
-        self.tools.metrics.frozen.set(1);
-        let after = cutover::flipped(&self.topology, target);
+        let tries = self.pending.tries + 1;
+        let (topology, tools) = (&self.topology, self.tools);
+        let engine = Engine::new(&tools.boot, tools.topology.clone(), topology.serving, target);
+        let lives = self.proven(&engine, &target).await;
+        tools.metrics.frozen.set(1);
+        let after = cutover::flipped(topology, target);
         let (began, most) = (Instant::now(), self.most_pause());
         let tried = match lives {
-            Ok(lives) => self.attempt(&Try { after: after.clone(), target, lives, began, most }).await,
+            Ok(lives) => self.attempt(&Try { after: after.clone(), target, engine, lives, began, most }).await,
             Err(why) => Err(Vain { why, turned: false }),
         };
         let (pause, why) = match tried {
@@ -78,14 +91,14 @@ impl Leader<'_> {
             }
             Err(vain) => {
                 let why = vain.why.to_string();
-                (self.retreat(&vain, began).await, Some(why))
+                (self.retreat(&vain, tries, began).await, Some(why))
             }
         };
         self.tools.metrics.frozen.set(0);
         self.untold = Some(CutoverRecord {
             version: target.version,
             tick: self.barrier.committed(),
-            tries: self.pending.tries + u32::from(why.is_none()),
+            tries,
             pause_us: pause.as_micros() as u64,
             flipped: why.is_none(),
             why,
@@ -97,9 +110,13 @@ impl Leader<'_> {
     }
 
     /// The servers on which every pod has proven its source. Asked before anything is frozen.
-    async fn proven(&self, target: &Layout) -> Result<BTreeMap<u32, String>, TryError> {
+    async fn proven(&self, engine: &Engine, target: &Layout) -> Result<BTreeMap<u32, String>, TryError> {
         let pods = (0..self.topology.serving.shards).map(|pod| self.tools.control.progress(target.version, pod));
-        Ok(cutover::proven(&try_join_all(pods).await?)?)
+        let lives = cutover::proven(&try_join_all(pods).await?)?;
+        // The same look as in the pause: what it would find is found before, and its connections stand when it counts.
+        let now = runs(engine, 0..target.shards).await?;
+        cutover::same_lives(&lives, &now)?;
+        Ok(lives)
     }
 
     async fn attempt(&self, this: &Try) -> Result<(), Vain> {
@@ -123,10 +140,7 @@ impl Leader<'_> {
         tools.cutover.drain(topology, &frozen).await?;
         tools.failpoints.pass("cutover.drained").await?;
         // After the last key has arrived: a target that was started again since may have lost some.
-        let engine = Engine::new(&tools.boot, tools.topology.clone(), topology.serving, this.target);
-        let others = (0..this.target.shards).filter(|shard| !frozen.runs().contains_key(shard));
-        let runs = try_join_all(others.map(async |shard| Ok::<_, RdbError>((shard, engine.life(shard).await?.run))));
-        Ok(cutover::same_lives(&this.lives, &runs.await?.into_iter().collect())?)
+        Ok(cutover::same_lives(&this.lives, &runs(&this.engine, 0..this.target.shards).await?)?)
     }
 
     /// From the first turned guard on nobody writes before the flip: no one knows its epoch yet.
@@ -160,9 +174,9 @@ impl Leader<'_> {
     }
 
     /// Lets the serving version be written again.
-    async fn retreat(&mut self, vain: &Vain, began: Instant) -> Duration {
+    async fn retreat(&mut self, vain: &Vain, tries: u32, began: Instant) -> Duration {
         let (turned, why) = (vain.turned, &vain.why);
-        let (target, tries) = (self.pending.version, self.pending.tries + 1);
+        let target = self.pending.version;
         tracing::warn!(target, tries, turned, %why, "not cut over; it is tried again later");
         let failed = Instant::now();
         self.guards = if turned { Guards::Ahead } else { Guards::Unknown };
