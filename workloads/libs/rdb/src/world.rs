@@ -194,7 +194,9 @@ impl World {
             let mut topology = self.topology.clone();
             // Either comes first: the topology after the flip, or that writes go on under the one before.
             let newer = topology.wait_for(|topology| topology.epoch > epoch);
-            if let Ok(Err(_)) = timeout(AGAIN, newer).await {
+            // Nobody changes it any more; the answer holds it, so it goes before the next wait.
+            let closed = matches!(timeout(AGAIN, newer).await, Ok(Err(_)));
+            if closed {
                 tokio::time::sleep(AGAIN).await;
             }
         }
