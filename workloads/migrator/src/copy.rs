@@ -37,7 +37,12 @@ pub(crate) async fn run(pod: &Pod<'_>, attempt: &Attempt) -> Result<(), MigrateE
     let frontier = found.as_ref().map(Frontier::after).unwrap_or_default();
     frontier.tell(pod);
     if let Some(found) = &found {
-        tracing::info!(index = pod.job.index, keys = found.keys, copied = found.copied, "going on where copying was");
+        tracing::info!(
+            index = pod.job.index,
+            keys = found.keys,
+            copied = found.copied,
+            "going on where copying was"
+        );
         if found.total > 0 {
             pod.report.change(|progress| progress.total_keys = Some(found.total));
         }
@@ -79,17 +84,16 @@ impl Copying<'_> {
         Ok(())
     }
 
-    async fn carry(
-        &self,
-        lane: &mut Lane,
-        batch: &[KeyText],
-        done: &mut Done,
-    ) -> Result<(), MigrateError> {
+    async fn carry(&self, lane: &mut Lane, batch: &[KeyText], done: &mut Done) -> Result<(), MigrateError> {
         let begun = Instant::now();
         let copied = lane.copy(self.attempt, batch, self.expires).await?;
         if copied.misplaced > 0 {
             // Left over from somewhere: nobody reads it, and copied it would overwrite the true one.
-            tracing::warn!(keys = copied.misplaced, index = self.pod.job.index, "keys do not belong on this shard");
+            tracing::warn!(
+                keys = copied.misplaced,
+                index = self.pod.job.index,
+                "keys do not belong on this shard"
+            );
         }
         if let Some(key) = batch.first() {
             let moved = copied.keys.saturating_sub(copied.stayed);
@@ -192,7 +196,10 @@ mod tests {
         frontier.add(2, page(30));
         assert_eq!((frontier.cursor, frontier.sum.keys), (0, 0));
         frontier.add(0, page(10));
-        assert_eq!((frontier.cursor, frontier.sum.keys, frontier.sum.stayed, frontier.sum.bytes), (30, 30, 12, 1800));
+        assert_eq!(
+            (frontier.cursor, frontier.sum.keys, frontier.sum.stayed, frontier.sum.bytes),
+            (30, 30, 12, 1800)
+        );
         frontier.add(4, page(50));
         assert_eq!(frontier.cursor, 30);
     }

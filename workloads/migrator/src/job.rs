@@ -110,7 +110,8 @@ mod tests {
     fn the_environment_of_an_indexed_job_names_the_work() {
         assert_eq!(plain("Collecting", "4", "2"), Ok(Job::new(Work::Collect, 4, 2)));
         assert_eq!(plain("CatchingUp", "4", "0"), Ok(Job::new(Work::CatchUp, 4, 0)));
-        let throttled = [(PHASE, "Copying"), (FROM, "4"), (INDEX, "2"), (PARALLELISM, "3"), (READ_LATENCY, "2")];
+        let throttled =
+            [(PHASE, "Copying"), (FROM, "4"), (INDEX, "2"), (PARALLELISM, "3"), (READ_LATENCY, "2")];
         let wanted = Job {
             parallelism: 3,
             read_latency: Some(Duration::from_millis(2)),

@@ -51,7 +51,9 @@ pub enum MigrateError {
         serving: u64,
     },
     /// A guard is not as the migration needs it.
-    #[error("shard {shard} is not ready for version {target} within {waited:?}: the scheduler sets its guard")]
+    #[error(
+        "shard {shard} is not ready for version {target} within {waited:?}: the scheduler sets its guard"
+    )]
     NotReady {
         /// The first shard that is not.
         shard: u32,
@@ -152,10 +154,7 @@ pub async fn run(
 }
 
 /// The topology, once there is one, and the configuration, if there is one.
-async fn begin(
-    control: &ControlDb,
-    patience: Duration,
-) -> Result<(Topology, Option<Config>), MigrateError> {
+async fn begin(control: &ControlDb, patience: Duration) -> Result<(Topology, Option<Config>), MigrateError> {
     let wait = async {
         loop {
             let asked = async { Ok::<_, RdbError>((control.topology().await?, control.config().await?)) };

@@ -53,8 +53,7 @@ impl Law {
         self.window.push(time);
         if self.window.len() == WINDOW {
             let slow = quantile(&mut self.window, 90) > self.limit;
-            self.duty =
-                if slow { (self.duty * SLOWER).max(LEAST) } else { (self.duty + FASTER).min(1.0) };
+            self.duty = if slow { (self.duty * SLOWER).max(LEAST) } else { (self.duty + FASTER).min(1.0) };
             self.window.clear();
         }
     }

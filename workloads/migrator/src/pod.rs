@@ -149,7 +149,11 @@ impl Pod<'_> {
     }
 
     fn ended(&self, topology: &Topology) -> Result<Progress, MigrateError> {
-        if topology.serving == self.to { Ok(self.report.progress()) } else { Err(called_off(self.job, topology)) }
+        if topology.serving == self.to {
+            Ok(self.report.progress())
+        } else {
+            Err(called_off(self.job, topology))
+        }
     }
 
     async fn work(&self) -> Result<Infallible, MigrateError> {
@@ -274,7 +278,11 @@ impl Pod<'_> {
         let shards: Vec<u32> = servers(self.job.index, self.to).collect();
         let lives = try_join_all(shards.iter().map(|shard| self.engine.life(*shard))).await?;
         let expires = lives.iter().any(|life| life.expires);
-        Ok(Lives { runs: shards.into_iter().zip(lives.into_iter().map(|life| life.run)).collect(), since, expires })
+        Ok(Lives {
+            runs: shards.into_iter().zip(lives.into_iter().map(|life| life.run)).collect(),
+            since,
+            expires,
+        })
     }
 
     /// Waits until the source notes what is written and every target may be filled: what was written before that is
@@ -292,12 +300,16 @@ impl Pod<'_> {
     }
 
     async fn first_not_ready(&self) -> Result<Option<u32>, MigrateError> {
-        let guards = try_join_all(servers(self.job.index, self.to).map(|shard| self.engine.guard(shard))).await?;
+        let guards =
+            try_join_all(servers(self.job.index, self.to).map(|shard| self.engine.guard(shard))).await?;
         let ready = |shard: u32, guard: &fortia_rdb::guard::Guard| {
             let notes = guard.state == State::Copying && guard.version == self.from.version;
             guard.target == self.to.version && (shard != self.job.index || notes)
         };
-        Ok(servers(self.job.index, self.to).zip(&guards).find(|(shard, guard)| !ready(*shard, guard)).map(|(shard, _)| shard))
+        Ok(servers(self.job.index, self.to)
+            .zip(&guards)
+            .find(|(shard, guard)| !ready(*shard, guard))
+            .map(|(shard, _)| shard))
     }
 
     /// Tells progress about once a second. Never ends.

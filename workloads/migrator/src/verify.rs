@@ -10,9 +10,9 @@ use fortia_rdb::keyspace::KeyText;
 use fortia_rdb::migrate::engine::{Attempt, Judged, Lane, Surplus};
 use futures::future::try_join_all;
 
+use crate::MigrateError;
 use crate::pages::{self, LANES, Pages, Scan};
 use crate::pod::{Lives, Pod};
-use crate::MigrateError;
 
 /// Keys compared at a time.
 const BATCH: usize = 256;
@@ -22,6 +22,8 @@ const SUSPECTS: usize = 65_536;
 const LOOKS: u32 = 50;
 /// Time between two looks: about a round of draining.
 const BETWEEN: Duration = Duration::from_millis(20);
+/// Rest between finding differences and looking again: some rounds of draining.
+const MENDING: Duration = Duration::from_millis(100);
 /// Differing keys named in an error.
 const NAMED: usize = 5;
 
@@ -29,6 +31,7 @@ const NAMED: usize = 5;
 pub(crate) async fn prove(pod: &Pod<'_>, attempt: &Attempt) -> Result<(Lives, Proof), MigrateError> {
     let mut mended = false;
     loop {
+        pod.failpoints.pass("verifying.forward").await?;
         let lives = pod.lives().await?;
         let found = Pass::new(pod, attempt, &lives).run().await?;
         if pod.lives().await? != lives {
@@ -38,13 +41,24 @@ pub(crate) async fn prove(pod: &Pod<'_>, attempt: &Attempt) -> Result<(Lives, Pr
         }
         if found.different > 0 {
             let first = found.names.into_iter().collect::<Vec<_>>().join(", ");
-            tracing::warn!(index = pod.job.index, count = found.different, first, "keys differ; carried again");
+            tracing::warn!(
+                index = pod.job.index,
+                count = found.different,
+                first,
+                "keys differ; carried again"
+            );
             if mended {
                 return Err(MigrateError::Different { index: pod.job.index, count: found.different, first });
             }
             mended = true;
+            // What was noted is drained first: noted keys do not differ.
+            tokio::time::sleep(MENDING).await;
         } else if found.in_flux > 0 {
-            tracing::info!(index = pod.job.index, keys = found.in_flux, "keys are written all the time; once more");
+            tracing::info!(
+                index = pod.job.index,
+                keys = found.in_flux,
+                "keys are written all the time; once more"
+            );
         } else {
             let proof = Proof { keys: found.equal, digest: format!("{:032x}", found.digest) };
             return Ok((lives, proof));
@@ -98,7 +112,6 @@ impl<'a> Pass<'a> {
 
     async fn run(self) -> Result<Found, MigrateError> {
         self.pod.report.change(|progress| progress.verified = 0);
-        self.pod.failpoints.pass("verifying.forward").await?;
         self.forward().await?;
         self.pod.failpoints.pass("verifying.backward").await?;
         // Every target is looked at by one pod: keys of all sources are on it.

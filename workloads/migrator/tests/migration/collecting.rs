@@ -33,7 +33,8 @@ async fn collecting_removes_the_old_version_only_and_resumes() {
     points.reached("collecting.batch").await;
     killed.abort();
     for index in 0..3 {
-        let told = ended(hand.pod(job(Work::Collect, 1, index), &Failpoints::default())).await.expect("collects");
+        let told =
+            ended(hand.pod(job(Work::Collect, 1, index), &Failpoints::default())).await.expect("collects");
         assert!(told.done && Some(told.keys) == told.total_keys, "{told:?}");
     }
     assert_eq!(hand.serving().await, before);

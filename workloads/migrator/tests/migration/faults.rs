@@ -18,7 +18,8 @@ fn slowly(ms: u64) -> Failpoints {
 }
 
 async fn checkpointed(hand: &Hand) -> serde_json::Value {
-    wait("a checkpoint", async || hand.plane.shards[0].run::<u64>(&["HLEN", "v2:checkpoint"]).await > 0).await;
+    wait("a checkpoint", async || hand.plane.shards[0].run::<u64>(&["HLEN", "v2:checkpoint"]).await > 0)
+        .await;
     let text: String = hand.plane.shards[0].run(&["HGET", "v2:checkpoint", "0"]).await;
     serde_json::from_str(&text).expect("json")
 }

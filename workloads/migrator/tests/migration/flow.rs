@@ -113,13 +113,12 @@ async fn a_pod_waits_for_the_guards_and_says_which_is_not_ready() {
     assert!(matches!(failed, MigrateError::NotReady { shard: 0, target: 2, .. }), "{failed}");
     let waiting = hand.pod(job(Work::Copy, 1, 0), &Failpoints::default());
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let control = fortia_rdb::control::ControlDb::connect(&hand.plane.boot(fortia_common::boot::Service::Operator));
+    let control =
+        fortia_rdb::control::ControlDb::connect(&hand.plane.boot(fortia_common::boot::Service::Operator));
     assert_eq!(control.progress(2, 0).await, Ok(None));
     hand.note(&topology).await;
-    wait("the pod", async || {
-        control.progress(2, 0).await.expect("answers").is_some_and(|told| told.done)
-    })
-    .await;
+    wait("the pod", async || control.progress(2, 0).await.expect("answers").is_some_and(|told| told.done))
+        .await;
     waiting.abort();
 }
 

@@ -195,7 +195,9 @@ impl Hand {
         let topology = self.topology();
         let (from, to) = layouts(&topology);
         let work = if to.version > from.version { Work::Copy } else { Work::CatchUp };
-        (0..from.shards).map(|index| self.pod(job(work, from.version, index), &Failpoints::default())).collect()
+        (0..from.shards)
+            .map(|index| self.pod(job(work, from.version, index), &Failpoints::default()))
+            .collect()
     }
 
     pub(crate) async fn progress(&self, index: u32) -> Option<Progress> {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use fortia_common::failpoint::{Action, Failpoints};
-use fortia_common::topology::Placement;
+use fortia_common::topology::{Phase, Placement};
 use fortia_migrator::{MigrateError, Work};
 use fortia_rdb::keyspace::WorldKey;
 use fortia_testredis::TestServer;
 
-use crate::hand::{Hand, contents, ended, job, layouts};
+use crate::hand::{Hand, contents, ended, job, layouts, wait};
 use crate::writer::{Writer, populated};
 
 fn target<'a>(hand: &'a Hand, key: &WorldKey) -> &'a TestServer {
@@ -24,8 +24,8 @@ async fn what_is_lost_changed_added_or_misplaced_in_the_target_is_found_and_mend
     points.arm("verifying.forward", Action::Stop).expect("a point");
     let pods = [0, 1].map(|index| hand.pod(job(Work::Copy, 1, index), &points));
     for index in 0..2 {
-        crate::hand::wait("copying", async || {
-            hand.progress(index).await.is_some_and(|told| told.phase >= fortia_common::topology::Phase::Verifying)
+        wait("copying", async || {
+            hand.progress(index).await.is_some_and(|told| told.phase >= Phase::Verifying)
         })
         .await;
     }
@@ -42,7 +42,6 @@ async fn what_is_lost_changed_added_or_misplaced_in_the_target_is_found_and_mend
     hand.plane.shards[wrong as usize].run::<String>(&["SET", "v2:e:6", "misplaced"]).await;
     points.disarm("verifying.forward");
     let told = hand.proven().await;
-    // An expiry on a server that had none is seen only where values have any.
     let mended: u64 = told.iter().map(|told| told.mended).sum();
     assert_eq!(mended, 7, "{told:?}");
     hand.finish(pods.into()).await;

@@ -25,7 +25,8 @@ async fn big_values_arrive_whole() {
         let big = "x".repeat(3_000_000 + i);
         on(&hand, &player(&format!("string{i}")), "SET", &[&big]).await;
         on(&hand, &player(&format!("mixed{i}")), "HSET", &["small", "1", "big", &big]).await;
-        let many: Vec<String> = (0..60_000).map(|n| format!("{n} of {i}, and some more to be read in pieces")).collect();
+        let many: Vec<String> =
+            (0..60_000).map(|n| format!("{n} of {i}, and some more to be read in pieces")).collect();
         for some in many.chunks(6_000) {
             let some: Vec<&str> = some.iter().map(String::as_str).collect();
             on(&hand, &player(&format!("hash{i}")), "HSET", &some).await;

@@ -124,7 +124,8 @@ async fn write(world: World, stop: Arc<AtomicBool>, ticks: Arc<AtomicU64>) -> Wr
         }
         let taken = acknowledged(|| world.take_actions(1, tick, &all)).await;
         all_taken(tick, &written.actions.remove(&tick).unwrap_or_default(), taken);
-        let value = |id: u64, repeat: u64| (id, Bytes::from(format!("{id} at {tick};").repeat(repeat as usize)));
+        let value =
+            |id: u64, repeat: u64| (id, Bytes::from(format!("{id} at {tick};").repeat(repeat as usize)));
         // Some are removed: no bytes.
         let entities: Vec<_> = (0..20).map(|_| value(next(400), next(100))).collect();
         let entities: Vec<_> = entities.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect();
