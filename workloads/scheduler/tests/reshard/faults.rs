@@ -123,6 +123,10 @@ async fn faulted(
 ) -> (Vec<String>, bool) {
     let failpoints = Failpoints::default();
     failpoints.arm(point, Action::Stop).expect("a point");
+    if point == "copying.checkpointed" {
+        // A checkpoint is written every second: the copy has to last so long.
+        failpoints.arm("copying.batch_carried", Action::Pause(Duration::from_millis(1200))).expect("a point");
+    }
     let serving = scene.plane.topology().await.serving;
     let shards = if serving.shards == 2 { 3 } else { 2 };
     let source = (n % u64::from(serving.shards)) as u32;
@@ -137,6 +141,7 @@ async fn faulted(
         reached = reach(scene, &failpoints, point, target, source).await;
         happen(scene, fault, source, target, times, n).await;
         failpoints.disarm(point);
+        failpoints.disarm("copying.batch_carried");
     }
     scene.flipped(target.version).await;
     let mut lost = scene.players.lost().await;

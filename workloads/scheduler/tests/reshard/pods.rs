@@ -131,9 +131,10 @@ impl Pods {
         }
     }
 
-    /// Ends all pods and forgets the Job.
+    /// Ends all pods and forgets the Job; what is armed is for the next.
     pub(crate) fn clear(&self) {
-        *self.state() = State::default();
+        let mut state = self.state();
+        *state = State { failpoints: std::mem::take(&mut state.failpoints), ..State::default() };
     }
 
     /// Why pods ended badly.
