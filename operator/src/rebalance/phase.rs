@@ -243,9 +243,11 @@ fn accept(spec: &Spec, seen: &Observed<'_>, now: &Rebalance) -> Step {
         }
     }
     if spec.require_approval && spec.approved.as_ref() != Some(&plan.ticket) {
+        // As planned: the numbers of now are others at every look.
+        let shown = now.plan.as_ref().unwrap_or(&plan);
         return Step::Wait(format!(
             "about {} of {} keys move to {} shards: approve with the annotation {APPROVE}={}",
-            plan.moved_keys, plan.keys, now.to.shards, plan.ticket
+            shown.moved_keys, shown.keys, now.to.shards, plan.ticket
         ));
     }
     Step::Record(Rebalance { accepted: true, plan: Some(plan), message: None, ..now.clone() })
