@@ -115,7 +115,9 @@ pub fn step(topology: &Topology, guards: Guards, pending: &Pending, now: Instant
         (Guards::Ahead, _) => Step::Bump,
         (Guards::Open, None) => Step::Run,
         (_, None) => Step::Open,
-        (Guards::Noting(version), Some(other)) if version == other.version => cut_over(topology, pending, now),
+        (Guards::Noting(version), Some(other)) if version == other.version => {
+            cut_over(topology, pending, now)
+        }
         // A target that is not there keeps nobody from playing.
         (_, Some(_)) if pending.unnoted_until.is_some_and(|until| now < until) => Step::Run,
         (_, Some(_)) => Step::Note,
@@ -124,7 +126,9 @@ pub fn step(topology: &Topology, guards: Guards, pending: &Pending, now: Instant
 
 fn cut_over(topology: &Topology, pending: &Pending, now: Instant) -> Step {
     let asked = topology.target.filter(|_| topology.phase == Some(Phase::Cutover));
-    let Some(target) = asked.filter(|_| pending.not_before.is_none_or(|at| at <= now)) else { return Step::Run };
+    let Some(target) = asked.filter(|_| pending.not_before.is_none_or(|at| at <= now)) else {
+        return Step::Run;
+    };
     match (pending.lag, pending.hold_until) {
         (None, _) => Step::Await,
         (Some(lag), _) if lag <= SMALL_LAG => Step::CutOver(target),

@@ -101,11 +101,7 @@ impl Metrics {
             "How long a try to cut over kept writes from being made",
             metrics.pauses.clone(),
         );
-        registry.register(
-            "cutovers",
-            "Tries to cut over: flipped, late or failed",
-            metrics.cutovers.clone(),
-        );
+        registry.register("cutovers", "Tries to cut over: flipped, late or failed", metrics.cutovers.clone());
         registry.register(
             "dilation",
             "Time between two ticks by the wanted time, over the last 17; 1 is on time",

@@ -50,10 +50,7 @@ struct Try {
 }
 
 /// Run ids of servers as they are now.
-async fn runs(
-    engine: &Engine,
-    shards: impl Iterator<Item = u32>,
-) -> Result<BTreeMap<u32, String>, RdbError> {
+async fn runs(engine: &Engine, shards: impl Iterator<Item = u32>) -> Result<BTreeMap<u32, String>, RdbError> {
     let runs = shards.map(async |shard| Ok((shard, engine.life(shard).await?.run)));
     Ok(try_join_all(runs).await?.into_iter().collect())
 }
@@ -80,7 +77,9 @@ impl Leader<'_> {
         let after = cutover::flipped(topology, target);
         let (began, most) = (Instant::now(), self.most_pause());
         let tried = match lives {
-            Ok(lives) => self.attempt(&Try { after: after.clone(), target, engine, lives, began, most }).await,
+            Ok(lives) => {
+                self.attempt(&Try { after: after.clone(), target, engine, lives, began, most }).await
+            }
             Err(why) => Err(Vain { why, turned: false }),
         };
         let (pause, why) = match tried {
@@ -111,7 +110,8 @@ impl Leader<'_> {
 
     /// The servers on which every pod has proven its source. Asked before anything is frozen.
     async fn proven(&self, engine: &Engine, target: &Layout) -> Result<BTreeMap<u32, String>, TryError> {
-        let pods = (0..self.topology.serving.shards).map(|pod| self.tools.control.progress(target.version, pod));
+        let pods =
+            (0..self.topology.serving.shards).map(|pod| self.tools.control.progress(target.version, pod));
         let lives = cutover::proven(&try_join_all(pods).await?)?;
         // The same look as in the pause: what it would find is found before, and its connections stand when it counts.
         let now = runs(engine, 0..target.shards).await?;

@@ -92,7 +92,9 @@ impl Cluster {
         let task = tokio::spawn(async move {
             let log = fortia_log::init(&boot);
             match service {
-                Service::Scheduler => fortia_scheduler::run_with(boot, &log, failpoints).await.expect("scheduler runs"),
+                Service::Scheduler => {
+                    fortia_scheduler::run_with(boot, &log, failpoints).await.expect("scheduler runs")
+                }
                 Service::Ticker => fortia_ticker::run(boot, &log).await.expect("ticker runs"),
                 other => panic!("{other} is no server of this cluster"),
             }

@@ -32,7 +32,8 @@ async fn act(cluster: &Cluster, id: u64, kind: action::Kind) {
 /// Ann comes with her units.
 async fn settle(cluster: &Cluster) {
     let units = start::unit_ids(ANN, start::UNITS);
-    act(cluster, 1, action::Kind::Spawn(Spawn { owner: ANN.into(), at: Some(wire::block_pos(at())), units })).await;
+    act(cluster, 1, action::Kind::Spawn(Spawn { owner: ANN.into(), at: Some(wire::block_pos(at())), units }))
+        .await;
     cluster.ticks(3).await;
 }
 
@@ -114,9 +115,9 @@ async fn ticks_go_on_in_every_phase_and_nothing_is_lost_from_one_shard_to_two_an
 async fn collect(cluster: &Cluster) {
     let change = |topology: &mut Topology| (topology.phase, topology.previous) = (None, None);
     let serving = cluster.change(change).await.serving;
-    let open = async |c: &Cluster| guards(c).await[..serving.shards as usize].iter().all(|g| g.state == State::Open);
+    let open =
+        async |c: &Cluster| guards(c).await[..serving.shards as usize].iter().all(|g| g.state == State::Open);
     cluster.wait_until("open guards", open).await;
-    cluster.control.set_progress(serving.version + 1, 0, &fortia_common::records::Progress::new(Phase::Copying)).await.expect("progress");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,7 +256,9 @@ async fn guards_that_were_turned_before_an_abort_are_turned_back() {
     dig(&cluster, 1).await;
     let guards = guards(&cluster).await;
     // That of a group only the target has is the operator's to close, before it collects.
-    assert!(guards[..2].iter().all(|guard| (guard.version, guard.state, guard.target) == (1, State::Open, 0)));
+    assert!(
+        guards[..2].iter().all(|guard| (guard.version, guard.state, guard.target) == (1, State::Open, 0))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
