@@ -127,7 +127,7 @@ async fn a_re_sharding_called_off_leaves_the_old_version_and_can_be_begun_again(
     tokio::time::sleep(Duration::from_millis(150)).await;
     let called_off = scene.hand.change(|t| {
         if t.target.is_some() {
-            t.phase = Some(Phase::Aborting);
+            (t.target, t.phase) = (None, Some(Phase::Aborting));
         }
     });
     called_off.await;
