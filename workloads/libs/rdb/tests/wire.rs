@@ -60,13 +60,15 @@ async fn a_batch_of_values_that_are_too_large_together_arrives_whole() {
 async fn bench_engine_alone() {
     for (name, kind) in [("strings", "s"), ("slots", "c")] {
         let mut plane = DataPlane::start(1).await;
-        let fill = if kind == "s" {
-            "for i = 1, 200000 do redis.call('SET', 'v1:s:' .. i, string.rep('x', 64 + i * 7 % 1900)) end"
+        let value = if kind == "s" {
+            "redis.call('SET', 'v1:s:' .. i, string.rep('x', 64 + i * 7 % 1900))"
         } else {
-            "for i = 1, 200000 do redis.call('HSET', 'v1:c:' .. i, 't0', 7, 'd0', string.rep('x', 300), 't1', 8, 'd1', string.rep('y', 300)) end"
+            "redis.call('HSET', 'v1:c:' .. i, 't0', 7, 'd0', string.rep('x', 300), 't1', 8, 'd1', string.rep('y', 300))"
         };
-        plane.shards[0].run::<redis::Value>(&["CONFIG", "SET", "busy-reply-threshold", "60000"]).await;
-        plane.shards[0].run::<redis::Value>(&["EVAL", fill, "0"]).await;
+        let fill = format!("for i = tonumber(ARGV[1]), ARGV[1] + 4999 do {value} end");
+        for first in (0..200_000).step_by(5000) {
+            plane.shards[0].run::<redis::Value>(&["EVAL", &fill, "0", &first.to_string()]).await;
+        }
         let (engine, _) = engine(&mut plane, 2).await;
         let attempt = engine.attempt(0).await.expect("begins");
         let mut scanner = engine.lane(0).await.expect("connects");
