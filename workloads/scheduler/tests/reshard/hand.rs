@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fortia_common::boot::{Boot, Service};
 use fortia_common::control::Control;
-use fortia_common::records::GUARD;
+use fortia_common::records::{self, GUARD};
 use fortia_common::topology::{Layout, Phase, Topology};
 use fortia_migrator::{Job, Work};
 use fortia_rdb::RdbError;
@@ -150,10 +150,25 @@ impl Operator {
         if self.pods.keep(&self.boot, &self.job(Work::Collect, version), groups).await {
             let new =
                 Topology { epoch: topology.epoch + 1, phase: None, target: None, previous: None, ..topology };
+            self.forget(&versions, groups).await;
             self.control.flip(new.epoch - 1, &new).await?;
             self.pods.clear();
         }
         Ok(())
+    }
+
+    /// What pods have told goes with the re-sharding: the next may have the same version.
+    async fn forget(&self, versions: &[u64; 2], pods: u32) {
+        let mut delete = redis::cmd("DEL");
+        for version in versions {
+            for index in 0..pods {
+                delete.arg(records::progress_key(*version, index));
+            }
+        }
+        let client = redis::Client::open(format!("redis://{}", self.boot.control_db)).expect("an address");
+        if let Ok(mut connection) = client.get_multiplexed_async_connection().await {
+            let _ = delete.query_async::<u64>(&mut connection).await;
+        }
     }
 
     /// A group that serves no more is frozen for the serving version, without a target.
