@@ -183,7 +183,7 @@ impl Runner {
             epoch
         } else {
             let follows = kept.filter(|kept| kept.epoch == frame.epoch && kept.next == (frame.tick, stage));
-            let epoch = follows.ok_or(FrameError::order(&frame))?;
+            let mut epoch = follows.ok_or(FrameError::order(&frame))?;
             match stage {
                 Stage::Edit => {
                     let (epoch, outbox) = self.edit(epoch, frame).await?;
@@ -191,6 +191,9 @@ impl Runner {
                     epoch
                 }
                 Stage::Move => {
+                    // Who is new in a region where nobody was may move already.
+                    let before = frame.tick.saturating_sub(1);
+                    fill(&self.world, &self.metrics, &mut epoch.territory, before).await?;
                     let (mut epoch, outbox) = stage_of(epoch, frame, Territory::shift).await?;
                     epoch.next.1 = Stage::Commit;
                     done.outbox = outbox;

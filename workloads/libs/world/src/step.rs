@@ -24,6 +24,7 @@ mod edit;
 mod error;
 mod frontier;
 mod graves;
+mod halo;
 pub mod lock;
 mod observe;
 mod outcome;
@@ -53,10 +54,11 @@ pub struct Changes {
     pub changed: Vec<ChunkPos>,
 }
 
-/// Some regions of a world with all that is in them, and the chunks around them.
+/// Some regions of a world with all that is in them, and the chunks around those in which somebody is.
 ///
-/// Load what is missing, then run `observe`, `edit`, `shift` and `commit` for one tick after another. A territory whose
-/// tick was given up, or in which a stage failed, must be thrown away and loaded anew.
+/// Load what is missing, then run `observe`, `edit`, `shift` and `commit` for one tick after another; load what is missing
+/// again before `shift`. A territory whose tick was given up, or in which a stage failed, must be thrown away and loaded
+/// anew.
 #[derive(Debug, Clone)]
 pub struct Territory {
     /// The edge of the world, in chunks.
@@ -68,6 +70,8 @@ pub struct Territory {
     entities: BTreeMap<u64, Entity>,
     missing_chunks: BTreeSet<ChunkPos>,
     missing_entities: BTreeSet<u64>,
+    /// How many entities are listed in each region of this territory; none of which there are none.
+    inhabited: BTreeMap<RegionPos, usize>,
     /// Those who have something to do: the only ones a tick looks at.
     active: BTreeSet<u64>,
     /// Those for whom something is due later.
@@ -114,16 +118,15 @@ enum Pending {
 impl Territory {
     /// A territory of these regions, still to be loaded, in a world of this radius (in chunks).
     pub fn new(regions: impl IntoIterator<Item = RegionPos>, radius: u32) -> Territory {
-        let regions: BTreeSet<RegionPos> = regions.into_iter().collect();
-        let missing_chunks = frontier::around(&regions, radius);
-        Territory {
+        let mut territory = Territory {
             limit: radius,
             frontier: frontier::Frontier::new(radius),
-            regions,
-            missing_chunks,
+            regions: regions.into_iter().collect(),
+            missing_chunks: BTreeSet::new(),
             columns: BTreeMap::new(),
             entities: BTreeMap::new(),
             missing_entities: BTreeSet::new(),
+            inhabited: BTreeMap::new(),
             active: BTreeSet::new(),
             before: BTreeMap::new(),
             wheel: wheel::Wheel::default(),
@@ -138,7 +141,9 @@ impl Territory {
             born: BTreeSet::new(),
             touched: BTreeSet::new(),
             ways: Ways::default(),
-        }
+        };
+        territory.seek();
+        territory
     }
 
     /// The regions this territory owns, ascending.
@@ -146,8 +151,8 @@ impl Territory {
         self.regions.iter().copied()
     }
 
-    /// Chunks that must be loaded before the next tick, ascending: owned ones and one chunk around them. Loading some may
-    /// show that others are missing.
+    /// Chunks that must be loaded before the next tick, and before stage move, ascending: owned ones, and one chunk around
+    /// regions in which somebody is. Loading some may show that others are missing.
     pub fn missing_chunks(&self) -> Vec<ChunkPos> {
         self.missing_chunks.iter().copied().collect()
     }
@@ -169,6 +174,7 @@ impl Territory {
             if !column.entities().is_empty() {
                 self.frontier.enter(at);
             }
+            self.people(at.region(), column.entities().len());
             self.graves.read(&column);
         }
         self.spread(at);
@@ -183,16 +189,6 @@ impl Territory {
         }
     }
 
-    /// Drops what is known of these chunks where others own them, so that they are missing and loaded anew.
-    pub fn forget(&mut self, changed: &[ChunkPos]) {
-        for at in changed {
-            // Also one that was not there before: it has been made.
-            if !self.owns(at.region()) && (self.columns.remove(at).is_some() || self.borders(*at)) {
-                self.missing_chunks.insert(*at);
-            }
-        }
-    }
-
     /// Owns other regions from the next tick on. What it knows of them it keeps, the rest is missing.
     pub fn reassign(&mut self, regions: impl IntoIterator<Item = RegionPos>) {
         self.regions = regions.into_iter().collect();
@@ -203,19 +199,21 @@ impl Territory {
         self.active.retain(|id| self.entities.contains_key(id));
         self.graves = graves::Graves::default();
         self.missing_entities.clear();
+        self.inhabited.clear();
         let owned = self.columns.values().filter(|column| self.regions.contains(&column.at().region()));
         for column in owned {
             let unknown = column.entities().iter().filter(|id| !self.entities.contains_key(id));
             self.missing_entities.extend(unknown);
             if !column.entities().is_empty() {
                 self.frontier.enter(column.at());
+                *self.inhabited.entry(column.at().region()).or_default() += column.entities().len();
             }
             self.graves.read(column);
         }
         self.seek();
     }
 
-    /// A loaded column, owned or around, as it is now.
+    /// A loaded column, as it is now. Others' are loaded only around regions in which somebody is, or may be.
     pub fn column(&self, at: ChunkPos) -> Option<&Column> {
         self.columns.get(&at)
     }
@@ -288,14 +286,12 @@ impl Territory {
             self.lost.get_or_insert(StepError::NoChunk { id, at: unit.at });
         }
         let left = was.map(BlockPos::chunk).filter(|left| *left != here);
-        if let Some(column) = left.and_then(|left| self.column_mut(left)) {
-            column.set_entity(id, false);
-        }
-        if (left.is_some() || was.is_none())
-            && let Some(column) = self.column_mut(here)
-        {
-            column.set_entity(id, true);
+        // In before out: a region in which it is alone stays inhabited.
+        if (left.is_some() || was.is_none()) && self.list(here, id, true) {
             self.frontier.enter(here);
+        }
+        if let Some(left) = left {
+            self.list(left, id, false);
         }
         self.touched.insert(here);
         self.dirty_entities.insert(id);
@@ -322,9 +318,7 @@ impl Territory {
         self.active.remove(&id);
         self.dirty_entities.remove(&id);
         let entity = self.entities.remove(&id)?;
-        if let Some(column) = self.column_mut(entity.at.chunk()) {
-            column.set_entity(id, false);
-        }
+        self.list(entity.at.chunk(), id, false);
         Some(entity)
     }
 

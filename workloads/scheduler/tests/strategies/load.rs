@@ -90,37 +90,35 @@ impl Shape {
         })
     }
 
-    /// The traffic of a ticker: the edits of those who stand in its regions.
+    /// The traffic of a ticker: the edits of blocks in its regions. Some of those who ask stand next door; there, the
+    /// ticker of the block asks for them, and what crosses the border is the answer. Nobody is in this world, so no ticker
+    /// has its neighbours' chunks loaded to see what is edited there.
     pub(crate) fn traffic(self) -> Traffic {
         let counts = self.counts();
-        let here = Mutex::<Near>::default();
+        let here = Mutex::<Here>::default();
         Arc::new(move |tick, territory| {
             let regions: Vec<RegionPos> = territory.regions().collect();
-            let near = {
+            let mine = {
                 let mut here = here.lock().expect("one ticker");
                 if here.0 != regions {
-                    let near = counts.iter().filter(|(at, _)| territory.column(*at).is_some()).copied();
-                    *here = (regions.clone(), Arc::new(near.collect()));
+                    let owned = |at: &ChunkPos| regions.binary_search(&at.region()).is_ok();
+                    let mine = counts.iter().filter(|(at, _)| owned(at)).copied().collect();
+                    *here = (regions.clone(), Arc::new(mine));
                 }
                 here.1.clone()
             };
             let letters = |(at, count): &(ChunkPos, u32)| {
                 let column = territory.column(*at);
-                let (home, owned) = (at.region(), regions.binary_search(&at.region()).is_ok());
-                let mine = |wanted: &Wanted| match wanted.from.region() {
-                    stands if stands == home => owned,
-                    stands => regions.binary_search(&stands).is_ok(),
-                };
-                let wanted = self.of_chunk(tick, *at, *count).filter(mine);
+                let wanted = self.of_chunk(tick, *at, *count);
                 wanted.filter_map(|wanted| wanted.letter(column?)).collect::<Vec<Letter>>()
             };
-            near.par_iter().flat_map_iter(letters).collect()
+            mine.par_iter().flat_map_iter(letters).collect()
         })
     }
 }
 
-/// A ticker's regions, and the chunks to be edited that it has loaded, each with its number of edits.
-type Near = (Vec<RegionPos>, Arc<Vec<(ChunkPos, u32)>>);
+/// A ticker's regions, and the chunks to be edited in them, each with its number of edits.
+type Here = (Vec<RegionPos>, Arc<Vec<(ChunkPos, u32)>>);
 
 impl Wanted {
     fn letter(self, column: &Column) -> Option<Letter> {

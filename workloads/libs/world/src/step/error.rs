@@ -2,7 +2,7 @@
 //! is committed, and while that does not help, the world stands still and says why.
 
 use fortia_proto::tick::v1 as pb;
-use fortia_vec::{BlockPos, RegionPos};
+use fortia_vec::{BlockPos, ChunkPos, RegionPos};
 
 use super::Territory;
 use crate::entity::EntityError;
@@ -33,6 +33,9 @@ pub enum StepError {
         /// Where it was sent.
         to: RegionPos,
     },
+    /// Somebody may look at a chunk that was not loaded.
+    #[error("chunk {0} is needed, but not loaded")]
+    NotLoaded(ChunkPos),
     /// An entity for which there is no list.
     #[error("entity {id} stands at {at}, in a chunk that is not loaded here")]
     NoChunk {

@@ -14,11 +14,13 @@ use crate::entity::{Due, Entity, Event};
 use crate::order::Order;
 
 impl Territory {
-    /// Stage move of a tick: takes the letters of stage edit and returns those for the commit.
+    /// Stage move of a tick: takes the letters of stage edit and returns those for the commit. What stage edit has made
+    /// missing must be loaded, as of the tick before.
     ///
     /// # Errors
     /// As [`Territory::observe`].
     pub fn shift(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Result<Vec<pb::Letter>, StepError> {
+        self.ready()?;
         let mut outbox = self.hear(tick, inbox)?;
         outbox.extend(self.send_home());
         let (walkers, ended) = self.walkers();

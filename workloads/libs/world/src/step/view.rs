@@ -15,7 +15,8 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// What is seen from there. Every chunk around an owned one is loaded, so this does not depend on the territory.
+    /// What an entity sees from there. Every chunk around a region with entities is loaded, or the stage has failed (see
+    /// [`Territory::ready`]), so this does not depend on the territory.
     pub(super) fn new(territory: &'a Territory, centre: BlockPos) -> View<'a> {
         let low = centre.chunk().offset(-1, -1);
         let columns = std::array::from_fn(|i| {
