@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fortia_proto::tick::v1 as pb;
-use fortia_vec::{BlockPos, ChunkPos, RegionPos};
+use fortia_vec::{BlockPos, ChunkPos, LocalPos, RegionPos};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::block::Block;
@@ -17,6 +17,7 @@ use crate::entity::{Entity, Event};
 use crate::goods::Goods;
 use crate::path::Ways;
 use crate::wire;
+use view::Seen;
 
 mod account;
 mod commit;
@@ -76,16 +77,14 @@ pub struct Territory {
     active: BTreeSet<u64>,
     /// Those for whom something is due later.
     wheel: wheel::Wheel,
-    /// Columns of the tick before, for those that changed since.
-    before: BTreeMap<ChunkPos, Column>,
+    /// Columns to store, and their blocks that changed in this tick, ascending, as they were at the tick before.
+    before: BTreeMap<ChunkPos, Vec<(LocalPos, Block)>>,
     /// Whose time has come in this tick, for a later stage of it.
     woken: BTreeMap<u64, Event>,
     /// What was asked for in this tick, by whom.
     pending: BTreeMap<u64, Pending>,
     /// Units that got another order after they asked.
     redirected: BTreeSet<u64>,
-    /// Where blocks changed in this tick.
-    edited: Vec<BlockPos>,
     dirty_entities: BTreeSet<u64>,
     /// Who died for good in this tick.
     buried: Vec<Entity>,
@@ -95,6 +94,7 @@ pub struct Territory {
     lost: Option<StepError>,
     /// Who is new in this tick, by owner.
     born: BTreeSet<(String, u64)>,
+    /// Chunks in which entities changed, but not who is there.
     touched: BTreeSet<ChunkPos>,
     /// The land as walkers know it.
     ways: Ways,
@@ -133,7 +133,6 @@ impl Territory {
             woken: BTreeMap::new(),
             pending: BTreeMap::new(),
             redirected: BTreeSet::new(),
-            edited: Vec::new(),
             dirty_entities: BTreeSet::new(),
             buried: Vec::new(),
             graves: graves::Graves::default(),
@@ -233,29 +232,30 @@ impl Territory {
         Some(self.columns.get(&at.chunk())?.get(local))
     }
 
-    /// A column as it was at the tick before.
-    fn seen(&self, at: ChunkPos) -> Option<&Column> {
-        self.before.get(&at).or_else(|| self.columns.get(&at))
+    /// The blocks of a column as they were at the tick before.
+    fn seen(&self, at: ChunkPos) -> Option<Seen<'_>> {
+        let before = self.before.get(&at).map_or(&[][..], |before| before);
+        self.columns.get(&at).map(|column| Seen { column, before })
     }
 
-    /// An owned column to change; what it was at the tick before is kept.
+    /// An owned column, to change who is there; blocks are changed by [`Territory::put`].
     fn column_mut(&mut self, at: ChunkPos) -> Option<&mut Column> {
         if !self.regions.contains(&at.region()) {
             return None;
         }
         let column = self.columns.get_mut(&at)?;
-        self.before.entry(at).or_insert_with(|| column.clone());
-        self.touched.insert(at);
+        self.before.entry(at).or_default();
         Some(column)
     }
 
-    /// Puts a changed column in the place of an owned one; what it was at the tick before is kept.
-    fn replace(&mut self, column: Column) {
-        let at = column.at();
-        if let Some(known) = self.columns.get_mut(&at) {
-            let was = std::mem::replace(known, column);
-            self.before.entry(at).or_insert(was);
-            self.touched.insert(at);
+    /// Changes a block of an owned column; what it was at the tick before is kept.
+    fn put(&mut self, at: BlockPos, block: Block) {
+        let Some((local, column)) = at.local().zip(self.column_mut(at.chunk())) else { return };
+        let was = column.get(local);
+        column.set(local, block);
+        let before = self.before.entry(at.chunk()).or_default();
+        if let Err(i) = before.binary_search_by_key(&local, |(at, _)| *at) {
+            before.insert(i, (local, was));
         }
     }
 

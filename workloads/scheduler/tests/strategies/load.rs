@@ -16,6 +16,8 @@ use rayon::prelude::*;
 const REACH: i32 = 2;
 /// Heights in which blocks are edited; there is ground.
 const HEIGHTS: std::ops::Range<u64> = 2..34;
+/// Chunks whose edits are made in one go.
+const PART: usize = 64;
 
 /// How edits are spread over a world.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,7 +98,7 @@ impl Shape {
     pub(crate) fn traffic(self) -> Traffic {
         let counts = self.counts();
         let here = Mutex::<Here>::default();
-        Arc::new(move |tick, territory| {
+        Arc::new(move |tick, territory, outbox| {
             let regions: Vec<RegionPos> = territory.regions().collect();
             let mine = {
                 let mut here = here.lock().expect("one ticker");
@@ -107,12 +109,20 @@ impl Shape {
                 }
                 here.1.clone()
             };
-            let letters = |(at, count): &(ChunkPos, u32)| {
-                let column = territory.column(*at);
-                let wanted = self.of_chunk(tick, *at, *count);
-                wanted.filter_map(|wanted| wanted.letter(column?)).collect::<Vec<Letter>>()
+            let letters = |part: &[(ChunkPos, u32)]| {
+                let mut letters = Vec::with_capacity(part.iter().map(|(_, count)| *count as usize).sum());
+                for (at, count) in part {
+                    let Some(column) = territory.column(*at) else { continue };
+                    let wanted: Vec<Wanted> = self.of_chunk(tick, *at, *count).collect();
+                    // In one go: the processor waits for several places of the memory at once.
+                    let there: Vec<Block> = wanted.iter().map(|wanted| wanted.there(column)).collect();
+                    letters.extend(wanted.iter().zip(there).map(|(wanted, there)| wanted.letter(there)));
+                }
+                letters
             };
-            mine.par_iter().flat_map_iter(letters).collect()
+            let parts: Vec<Vec<Letter>> = mine.par_chunks(PART).map(letters).collect();
+            outbox.reserve(parts.iter().map(Vec::len).sum());
+            parts.into_iter().for_each(|mut part| outbox.append(&mut part));
         })
     }
 }
@@ -121,8 +131,12 @@ impl Shape {
 type Here = (Vec<RegionPos>, Arc<Vec<(ChunkPos, u32)>>);
 
 impl Wanted {
-    fn letter(self, column: &Column) -> Option<Letter> {
-        let there = column.get(self.at.local()?);
+    /// The block that is seen there.
+    fn there(&self, column: &Column) -> Block {
+        self.at.local().map_or(Block::Air, |at| column.get(at))
+    }
+
+    fn letter(&self, there: Block) -> Letter {
         let edit = Edit {
             id: self.id,
             unit: self.id,
@@ -132,7 +146,7 @@ impl Wanted {
             put: other(there).kind(),
             ..Edit::default()
         };
-        Some(Letter { to: Some(wire::region_pos(self.at.region())), kind: Some(letter::Kind::Edit(edit)) })
+        Letter { to: Some(wire::region_pos(self.at.region())), kind: Some(letter::Kind::Edit(edit)) }
     }
 }
 

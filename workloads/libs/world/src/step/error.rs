@@ -47,16 +47,19 @@ pub enum StepError {
 }
 
 impl Territory {
+    /// The region a letter is for, which must be one of this territory.
+    pub(super) fn addressee(&self, letter: &pb::Letter) -> Result<RegionPos, StepError> {
+        let to = letter.to.as_ref().map(wire::to_region_pos).ok_or(StepError::NoRegion)?;
+        if self.owns(to) { Ok(to) } else { Err(StepError::NotOwned(to)) }
+    }
+
     /// The region a letter is for, which must be one of this territory, and what it says.
     pub(super) fn open(
         &self,
         letter: pb::Letter,
         stage: &'static str,
     ) -> Result<(RegionPos, pb::letter::Kind), StepError> {
-        let to = letter.to.as_ref().map(wire::to_region_pos).ok_or(StepError::NoRegion)?;
-        if !self.owns(to) {
-            return Err(StepError::NotOwned(to));
-        }
+        let to = self.addressee(&letter)?;
         letter.kind.map(|kind| (to, kind)).ok_or(StepError::Letter(to, stage))
     }
 

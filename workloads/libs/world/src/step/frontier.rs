@@ -144,8 +144,7 @@ impl Territory {
     /// At the commit: what was made is there, and is stored like any changed chunk.
     pub(super) fn reveal(&mut self) {
         for (at, column) in std::mem::take(&mut self.frontier.made) {
-            self.before.insert(at, column.clone());
-            self.touched.insert(at);
+            self.before.insert(at, Vec::new());
             self.columns.insert(at, column);
         }
     }
