@@ -81,7 +81,9 @@ impl Cluster {
     async fn write_world(&self) {
         let (_sender, topology) = watch::channel(self.plane.topology().await);
         let world = World::connect(&self.plane.boot(Service::Worldgen), topology);
-        let all: Vec<(ChunkPos, Bytes)> = chunks(self.shape.radius).collect();
+        let radius = self.shape.radius;
+        let made = tokio::task::spawn_blocking(move || chunks(radius).collect::<Vec<(ChunkPos, Bytes)>>());
+        let all = made.await.expect("chunks are made");
         for batch in all.chunks(BATCH) {
             world.write_chunks(batch).await.expect("writes");
         }

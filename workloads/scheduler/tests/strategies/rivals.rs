@@ -1,5 +1,6 @@
 //! What the tick is measured against: the same edits without any coordination, and with optimistic transactions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -19,10 +20,19 @@ const BATCH: usize = 256;
 /// encodes it and writes it to the shards, pipelined. Chunks are divided among the loops, so that no two want the same.
 /// Nothing is read: a loop has the bytes it wrote last.
 pub(crate) async fn ideal(shape: Shape, shards: &[TestServer], time: Duration, cores: usize) -> f64 {
+    let made = tokio::task::spawn_blocking(move || cluster::chunks(shape.active).collect::<BTreeMap<_, _>>());
+    let all = made.await.expect("chunks are made");
     let done = Arc::new(AtomicU64::new(0));
-    let loops: Vec<_> =
-        (0..cores).map(|core| a_loop(shape, shards, core, cores, done.clone(), time)).collect();
-    let loops: Vec<_> = futures::future::join_all(loops).await;
+    let mut loops = Vec::new();
+    for mine in shared(shape.counts(), cores) {
+        let mut connections = Vec::new();
+        for shard in shards {
+            connections.push(shard.connect().await);
+        }
+        let stored = mine.iter().map(|(at, _)| all[at].to_vec()).collect();
+        loops.push(Loop { shape, mine, stored, connections, done: done.clone() });
+    }
+    let loops: Vec<_> = loops.into_iter().map(|one| tokio::spawn(one.run(time))).collect();
     let mut seconds = 0f64;
     for thread in loops {
         seconds = seconds.max(thread.await.expect("the loop runs"));
@@ -30,35 +40,29 @@ pub(crate) async fn ideal(shape: Shape, shards: &[TestServer], time: Duration, c
     done.load(Ordering::Relaxed) as f64 / seconds
 }
 
-async fn a_loop(
+/// One of the loops without coordination.
+struct Loop {
     shape: Shape,
-    shards: &[TestServer],
-    core: usize,
-    cores: usize,
+    /// Its chunks, and how many edits each gets in a tick.
+    mine: Vec<(ChunkPos, u32)>,
+    /// Of each chunk the bytes it wrote last.
+    stored: Vec<Vec<u8>>,
+    connections: Vec<MultiplexedConnection>,
+    /// Edits of all loops.
     done: Arc<AtomicU64>,
-    time: Duration,
-) -> tokio::task::JoinHandle<f64> {
-    let mut connections = Vec::new();
-    for shard in shards {
-        connections.push(shard.connect().await);
-    }
-    let counts: Vec<(ChunkPos, u32)> = shape.counts();
-    let mine: Vec<(ChunkPos, u32)> = shared(counts, cores).swap_remove(core);
-    let of: std::collections::BTreeSet<ChunkPos> = mine.iter().map(|(at, _)| *at).collect();
-    let mut stored: std::collections::BTreeMap<ChunkPos, Vec<u8>> = cluster::chunks(shape.active)
-        .filter(|(at, _)| of.contains(at))
-        .map(|(at, b)| (at, b.to_vec()))
-        .collect();
-    tokio::spawn(async move {
+}
+
+impl Loop {
+    /// Goes on for so long; returns the seconds it took.
+    async fn run(mut self, time: Duration) -> f64 {
         let begun = Instant::now();
         for tick in 1.. {
-            for batch in mine.chunks(BATCH) {
-                let mut pipes = vec![redis::pipe(); connections.len()];
+            for (mine, stored) in self.mine.chunks(BATCH).zip(self.stored.chunks_mut(BATCH)) {
+                let mut pipes = vec![redis::pipe(); self.connections.len()];
                 let mut edits = 0;
-                for (at, count) in batch {
-                    let bytes = stored.get_mut(at).expect("mine");
+                for ((at, count), bytes) in mine.iter().zip(stored) {
                     let mut column = Column::decode(bytes).expect("a column");
-                    for wanted in shape.of_chunk(tick, *at, *count) {
+                    for wanted in self.shape.of_chunk(tick, *at, *count) {
                         apply(&mut column, wanted.at);
                         edits += 1;
                     }
@@ -66,19 +70,18 @@ async fn a_loop(
                     let shard = mix(at.x as u64, at.y as u64) as usize % pipes.len();
                     pipes[shard].cmd("SET").arg(key(*at)).arg(bytes.as_slice()).ignore();
                 }
-                for (pipe, connection) in
-                    pipes.iter().zip(&mut connections).filter(|(pipe, _)| !pipe.is_empty())
-                {
+                let connections = &mut self.connections;
+                for (pipe, connection) in pipes.iter().zip(connections).filter(|(pipe, _)| !pipe.is_empty()) {
                     pipe.query_async::<()>(connection).await.expect("writes");
                 }
-                done.fetch_add(edits, Ordering::Relaxed);
+                self.done.fetch_add(edits, Ordering::Relaxed);
                 if begun.elapsed() > time {
                     return begun.elapsed().as_secs_f64();
                 }
             }
         }
         unreachable!("ticks do not end")
-    })
+    }
 }
 
 /// Chunks for each loop, so that each has as many edits and chunks as another: the largest first, always to who has
@@ -147,9 +150,10 @@ pub(crate) async fn watch(shape: Shape, shards: &[TestServer], time: Duration, c
 }
 
 async fn write_all(shape: Shape, shards: &[TestServer]) {
+    let made = tokio::task::spawn_blocking(move || cluster::chunks(shape.active).collect::<Vec<_>>());
+    let all = made.await.expect("chunks are made");
     for (i, shard) in shards.iter().enumerate() {
         let mut connection = shard.connect().await;
-        let all: Vec<_> = cluster::chunks(shape.active).collect();
         let here = |at: &ChunkPos| mix(at.x as u64, at.y as u64) as usize % shards.len() == i;
         for batch in all.chunks(BATCH) {
             let mut pipe = redis::pipe();
