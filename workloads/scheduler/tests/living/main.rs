@@ -1,6 +1,7 @@
 //! Schedulers, tickers and worldgen together, on real Redis servers.
 
 mod cluster;
+mod graves;
 mod growing;
 mod playing;
 mod resharding;

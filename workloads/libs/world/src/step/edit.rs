@@ -101,10 +101,9 @@ impl Territory {
     fn try_all(&mut self, tick: u64, letters: &mut [pb::Letter]) -> Result<(), StepError> {
         let mut tried = self.by_chunk(letters)?;
         // Columns are taken out to be changed in place, and edits of different chunks have nothing to do with each other.
-        let hollow = Column::empty(ChunkPos::default());
         for edits in &mut tried {
             let column = self.columns.get_mut(&edits.at);
-            edits.column = column.map(|column| std::mem::replace(column, hollow.clone()));
+            edits.column = column.map(|column| std::mem::replace(column, Column::empty(edits.at)));
         }
         tried.par_iter_mut().try_for_each(|edits| self.attempt(edits))?;
         tried.into_iter().for_each(|edits| self.accept(tick, edits));
