@@ -16,6 +16,8 @@ export FORTIA_TEST_REDIS ?= $(CURDIR)/build/valkey-server
 
 # One behaviour or bench, by file name: make e2e ONLY=scale
 ONLY ?= *
+# How many shards make demo-reshard goes to.
+N ?= 3
 TEST_CLUSTER := build/fortia-cluster --name test
 GO_FILES := $(shell find e2e/cluster -name '*.go' -o -path 'e2e/cluster/config/*') e2e/cluster/go.mod e2e/cluster/go.sum
 VERSION := k8s.io/component-base/version
@@ -34,6 +36,9 @@ demo: export FORTIA_DEMO_BEGAN := $(shell date +%s)
 demo: export FORTIA_DEMO_KIND := $(if $(wildcard target/debug/fortia-operator),warm,cold)
 demo: deps build images ## from nothing to a living world on a local Kubernetes (CLUSTER=current: on the kubectl context)
 	target/debug/fortia-demo up
+
+demo-reshard: ## re-shard the demo's world to N=3 shards while it is played, with a progress bar
+	target/debug/fortia-demo reshard $(N)
 
 demo-idle: ## end the demo's players and measure the processor time of the idle world (figure demo.idle_cores)
 	target/debug/fortia-demo idle
@@ -104,4 +109,4 @@ charts: cluster ## lint and render the charts, and test what they render
 doc: ## API documentation; warnings are errors
 	$(call timed,RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --locked --quiet)
 
-.PHONY: help demo demo-idle demo-down test check fmt lint deny unit build programs cluster deps integration images e2e bench crds charts doc
+.PHONY: help demo demo-reshard demo-idle demo-down test check fmt lint deny unit build programs cluster deps integration images e2e bench crds charts doc

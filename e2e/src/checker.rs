@@ -1,7 +1,8 @@
-//! Compares two versions of the stored world, key by key, past the services: what `v<n>:` held when the tick was
-//! held must be what `v<n+1>:` holds as of that tick. Knows the shards through `fortia-rdb`; reads only.
+//! Compares two versions of the stored world, key by key, past the services: what `v<n>:` held at the tick of the flip
+//! must be what `v<n+1>:` holds as of that tick. Knows the shards through `fortia-rdb`; reads only.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use fortia_common::boot::{Boot, Service, var};
 use fortia_common::topology::{Group, Layout, Placement, Topology};
@@ -14,6 +15,9 @@ use tokio::sync::watch;
 
 use crate::cluster::{ClusterError, Forward};
 use crate::fortia::{Fortia, FortiaError};
+
+/// Time between two looks at a guard.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Why the stored world could not be compared.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +34,9 @@ pub enum CheckError {
     /// The status lacks what is needed.
     #[error("status has no {0}: {1}")]
     Status(&'static str, String),
+    /// The old version is still written.
+    #[error("version {0} is still written after {1:?}")]
+    NoFlip(u64, Duration),
     /// No boot values.
     #[error(transparent)]
     Boot(#[from] fortia_common::boot::BootError),
@@ -99,6 +106,27 @@ impl Checker {
         Ok(Checker { boot, groups, _forwards: forwards })
     }
 
+    /// Waits until the first shard is writable in another version than `old`'s, and returns the last tick before that.
+    /// By the guard, because the new version can be compared for two ticks only.
+    ///
+    /// # Errors
+    /// When the shard does not answer, or `patience` is over.
+    pub async fn flip(&self, old: Layout, patience: Duration) -> Result<u64, CheckError> {
+        let (_sender, receiver) = watch::channel(self.topology(old));
+        let world = World::connect(&self.boot, receiver);
+        let begun = Instant::now();
+        loop {
+            let guard = world.guard(0).await?;
+            if guard.version != old.version {
+                return Ok(guard.closed.saturating_sub(1));
+            }
+            if begun.elapsed() > patience {
+                return Err(CheckError::NoFlip(old.version, patience));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     /// Everything that version `layout` holds, as of `tick`.
     ///
     /// # Errors
@@ -135,6 +163,7 @@ impl Checker {
             cluster: self.boot.cluster.clone(),
             serving,
             target: None,
+            previous: None,
             phase: None,
             groups: self.groups.clone(),
             auth_db: String::new(),

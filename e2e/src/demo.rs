@@ -17,6 +17,8 @@ const NAMESPACE: &str = "fortia";
 const WORLD: &str = "midgard";
 const PLAYERS: &str = "20";
 const IDLE_MEASURED: Duration = Duration::from_secs(30);
+/// Patience for a re-sharding to flip.
+const RESHARD: Duration = Duration::from_secs(600);
 
 /// Where progress goes, a line at a time.
 pub type Say<'a> = &'a mut dyn FnMut(String);
@@ -33,6 +35,9 @@ pub enum DemoError {
     /// A program could not be left running or ended.
     #[error(transparent)]
     Background(#[from] BackgroundError),
+    /// There is no world to re-shard.
+    #[error("there is no world: make demo brings one up")]
+    NoWorld,
     /// The machine's cgroups do not tell what pods take.
     #[error("processor time of the pods cannot be read from /sys/fs/cgroup; is the local cluster `demo` up?")]
     Unmeasured,
@@ -73,6 +78,43 @@ pub async fn up(say: Say<'_>) -> Result<(), DemoError> {
         say(line);
     }
     figures(&cluster, say);
+    Ok(())
+}
+
+/// Re-shards the demo's world while its players play, and redraws one line until the new version serves.
+///
+/// # Errors
+/// When the demo is not up, or the re-sharding does not come to its flip.
+pub async fn reshard(shards: u32, say: Say<'_>, redraw: Say<'_>) -> Result<(), DemoError> {
+    let cluster = Cluster::up(NAME).await?;
+    let fortia = Fortia::find(&cluster, NAMESPACE, WORLD).await?.ok_or(DemoError::NoWorld)?;
+    let before = fortia.object().await?["status"]["layout"].clone();
+    if before["shards"] == shards {
+        say(format!("the world has {shards} shards already"));
+        return Ok(());
+    }
+    say(format!("kubectl scale fortiacluster {WORLD} --replicas={shards}"));
+    fortia.scale(shards).await?;
+    let mut last = String::new();
+    let seen = |object: &Value| {
+        let bar = fortia::condition(object, "Progressing").and_then(|c| c["message"].as_str());
+        let line = bar.unwrap_or_default().to_owned();
+        if line != last {
+            redraw(line.clone());
+            last = line;
+        }
+    };
+    let flipped = |object: &Value| {
+        let status = &object["status"];
+        status["layout"]["version"].as_u64() > before["version"].as_u64()
+            && status["rebalance"]["lastPauseMs"].is_u64()
+    };
+    let object = fortia.wait("the flip", RESHARD, seen, flipped).await?;
+    let (layout, rebalance) = (&object["status"]["layout"], &object["status"]["rebalance"]);
+    say(format!(
+        "v{} serves on {} shards; writes stood still for {} ms",
+        layout["version"], layout["shards"], rebalance["lastPauseMs"]
+    ));
     Ok(())
 }
 
@@ -200,7 +242,7 @@ fn closing(fortia: &Fortia, auth: &str, game: &str) -> Vec<String> {
         format!("  auth API           {auth}/openapi.json"),
         format!("  status             {kubectl} get -n {} fortiacluster -w", fortia.namespace),
         "Next, re-shard it while 20 players play:".into(),
-        format!("  {kubectl} scale {at} --replicas=3"),
+        format!("  make demo-reshard N=3    (or: {kubectl} scale {at} --replicas=3)"),
         "End it: make demo-down".into(),
     ]
 }

@@ -150,6 +150,28 @@ impl Fortia {
         Ok(())
     }
 
+    /// Sets an annotation of the object, or takes it away: `key=value` or `key-`.
+    ///
+    /// # Errors
+    /// When the change is refused.
+    pub async fn annotate(&self, annotation: &str) -> Result<(), FortiaError> {
+        let annotate =
+            ["annotate", "--overwrite", "-n", &self.namespace, "fortiacluster", &self.name, annotation];
+        self.cluster.kubectl(&annotate).await?;
+        Ok(())
+    }
+
+    /// Merges this into the object, as `kubectl patch` does.
+    ///
+    /// # Errors
+    /// When the change is refused.
+    pub async fn patch(&self, merge: &str) -> Result<(), FortiaError> {
+        let patch =
+            ["patch", "--type", "merge", "-n", &self.namespace, "fortiacluster", &self.name, "-p", merge];
+        self.cluster.kubectl(&patch).await?;
+        Ok(())
+    }
+
     /// Reads the object until `is` holds, showing each to `seen`.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ pub mod fortia;
 pub mod logs;
 pub mod metrics;
 pub mod player;
+pub mod pulse;
 pub mod reshard;
 pub mod shared;
 pub mod usage;

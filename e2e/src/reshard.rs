@@ -1,7 +1,7 @@
 //! One re-sharding of a live world, watched: from the edit of `redisShards` until the old version is served no more,
 //! with every stored key compared across the flip. Knows the status' words.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fortia_common::topology::Layout;
 use serde_json::Value;
@@ -19,10 +19,12 @@ pub struct Seen {
     pub layouts: (Layout, Layout),
     /// Keys compared.
     pub keys: usize,
-    /// How the world after the flip differed, as of the tick that was held.
+    /// How the world after the flip differed, as of the last tick before it.
     pub difference: Difference,
     /// How long writes stood still, as the status says.
     pub pause: Duration,
+    /// The last tick before the flip.
+    pub tick: u64,
     /// Phases seen, in order.
     pub phases: Vec<String>,
 }
@@ -39,24 +41,52 @@ pub async fn scale<F: Future<Output = Result<(), FortiaError>>>(
     let before = serving(&fortia.object().await?)?;
     let mut phases = Vec::new();
     fortia.scale(shards).await?;
-    fortia.wait("Copying", PHASE, |o| note(&mut phases, o), |o| reached(o, "Copying")).await?;
-    during().await?;
+    let begun = |object: &Value| {
+        // A small world may be copied between two looks.
+        object["status"]["rebalance"]["opened"] == true || flipped(object, before)
+    };
+    fortia.wait("Copying", PHASE, |o| note(&mut phases, o), begun).await?;
     let checker = Checker::connect(fortia, before.shards.max(shards)).await?;
-    let flipped = |object: &Value| serving(object).is_ok_and(|layout| layout.version > before.version);
-    let object = wait_quickly(fortia, &mut phases, flipped).await?;
-    let after = serving(&object)?;
-    let tick = object["status"]["rebalance"]["heldTick"].as_u64();
-    let tick = tick.ok_or_else(|| CheckError::Status("rebalance.heldTick", object["status"].to_string()))?;
-    let (old, new) = tokio::try_join!(checker.contents(before, tick), checker.contents(after, tick))?;
-    let object =
-        fortia.wait("a measured pause", PHASE, |o| note(&mut phases, o), |o| pause(o).is_some()).await?;
+    let watch = async {
+        let tick = checker.flip(before, PHASE).await?;
+        let after = Layout { version: before.version + 1, shards, ..before };
+        // The new one first: the world goes on, and two ticks later its values are overwritten. The old one stays.
+        let new = checker.contents(after, tick).await?;
+        Ok::<_, CheckError>((tick, checker.contents(before, tick).await?, new))
+    };
+    let ((tick, old, new), ()) = tokio::try_join!(watch, async { Ok(during().await?) })?;
+    let told = |object: &Value| flipped(object, before) && pause(object).is_some();
+    let object = fortia.wait("a measured pause", PHASE, |o| note(&mut phases, o), told).await?;
+    let held = object["status"]["rebalance"]["heldTick"].as_u64();
+    if held != Some(tick) {
+        return Err(CheckError::Status("heldTick as the guards had it", object["status"].to_string()));
+    }
     Ok(Seen {
-        layouts: (before, after),
+        layouts: (before, serving(&object)?),
         keys: old.len(),
         difference: old.difference(&new),
         pause: pause(&object).unwrap_or_default(),
+        tick,
         phases,
     })
+}
+
+/// Waits until no re-sharding runs any more.
+///
+/// # Errors
+/// When it does not end.
+pub async fn over(fortia: &Fortia) -> Result<Value, FortiaError> {
+    let is_over =
+        |object: &Value| object["status"]["rebalance"]["phase"].is_null() && crate::fortia::is_ready(object);
+    fortia.wait("the end of the re-sharding", PHASE, |_| {}, is_over).await
+}
+
+/// Waits for a phase.
+///
+/// # Errors
+/// When it does not come.
+pub async fn phase(fortia: &Fortia, phase: &str) -> Result<Value, FortiaError> {
+    fortia.wait(phase, PHASE, |_| {}, |object| object["status"]["rebalance"]["phase"] == phase).await
 }
 
 /// Waits until the re-sharding is over and no key of the old version is left on the groups that stay.
@@ -64,36 +94,9 @@ pub async fn scale<F: Future<Output = Result<(), FortiaError>>>(
 /// # Errors
 /// When it does not end.
 pub async fn collected(fortia: &Fortia, old: Layout) -> Result<u64, CheckError> {
-    let object = fortia
-        .wait(
-            "collected",
-            PHASE,
-            |_| {},
-            |o| o["status"]["rebalance"]["phase"].is_null() && crate::fortia::is_ready(o),
-        )
-        .await?;
+    let object = over(fortia).await?;
     let shards = serving(&object)?.shards.min(old.shards);
     Checker::connect(fortia, shards).await?.count(Layout { shards, ..old }).await
-}
-
-/// The world goes on while this looks: two ticks after the flip its first values are overwritten.
-async fn wait_quickly(
-    fortia: &Fortia,
-    phases: &mut Vec<String>,
-    is: impl Fn(&Value) -> bool,
-) -> Result<Value, FortiaError> {
-    let begun = Instant::now();
-    loop {
-        let object = fortia.object().await?;
-        note(phases, &object);
-        if is(&object) {
-            return Ok(object);
-        }
-        if begun.elapsed() > PHASE {
-            let status = object["status"].to_string();
-            return Err(FortiaError::Late { what: "the flip".into(), seconds: PHASE.as_secs(), status });
-        }
-    }
 }
 
 fn note(phases: &mut Vec<String>, object: &Value) {
@@ -103,8 +106,8 @@ fn note(phases: &mut Vec<String>, object: &Value) {
     }
 }
 
-fn reached(object: &Value, phase: &str) -> bool {
-    object["status"]["rebalance"]["phase"] == phase
+fn flipped(object: &Value, before: Layout) -> bool {
+    serving(object).is_ok_and(|layout| layout.version > before.version)
 }
 
 fn pause(object: &Value) -> Option<Duration> {

@@ -1,4 +1,4 @@
-//! Re-sharding while what drives it is killed: a migrator pod and the operator, during the copy.
+//! Re-sharding while what drives it is killed: a migrator pod, the operator and the scheduler.
 #![allow(clippy::print_stdout, reason = "figures")]
 
 use std::error::Error;
@@ -11,18 +11,19 @@ use fortia_e2e::fortia::{Fortia, FortiaError, SYSTEM};
 use fortia_e2e::{reshard, shared};
 
 /// The migrator gets a hundredth of a core, so that there is a copy to be killed in.
-const SPEC: &str = "{redisShards: 2, world: {radius: 8, tickPeriod: 3s}, rebalancing: {retainPreviousVersion: 5s}, \
+const SPEC: &str = "{redisShards: 2, world: {radius: 8, tickPeriod: 2s}, rebalancing: {retainPreviousVersion: 5s}, \
                     jobs: {migrator: {resources: {requests: {cpu: 10m}, limits: {cpu: 10m, memory: 128Mi}}}}}";
 
 #[tokio::test]
-async fn a_killed_migrator_and_a_killed_operator_change_nothing() -> Result<(), Box<dyn Error>> {
+async fn a_killed_migrator_a_killed_operator_and_a_killed_scheduler_change_nothing()
+-> Result<(), Box<dyn Error>> {
     let world = shared::own_world("faults", SPEC).await?;
     let gateway = world.gateway().await?;
     let api = Api::new(&gateway.auth.url(), &gateway.game.url());
     let players = Players::start(&api, "hero", 20, Duration::from_millis(500)).await?;
     let viewers = Viewers::start(&api, 4, Duration::from_millis(50));
 
-    let seen = reshard::scale(&world, 3, || kill_both(&world)).await?;
+    let seen = reshard::scale(&world, 3, || kill_all(&world)).await?;
     println!("{seen:?}");
     assert!(seen.keys > 289 + 40, "only {} keys compared", seen.keys);
     assert_eq!(seen.difference, Difference::default());
@@ -37,9 +38,9 @@ async fn a_killed_migrator_and_a_killed_operator_change_nothing() -> Result<(), 
     Ok(())
 }
 
-/// Kills a migrator pod that runs, and then the operator, both without a grace period, and makes sure that keys were
-/// still being carried when each died.
-async fn kill_both(world: &Fortia) -> Result<(), FortiaError> {
+/// Kills a migrator pod that runs, then the operator, then the scheduler, all without a grace period, and makes sure that
+/// keys were still being carried when the first two died.
+async fn kill_all(world: &Fortia) -> Result<(), FortiaError> {
     let pod = running_migrator(world).await?;
     world
         .cluster
@@ -57,7 +58,11 @@ async fn kill_both(world: &Fortia) -> Result<(), FortiaError> {
         "--force",
     ];
     world.cluster.kubectl(&operator).await?;
-    carrying(world, "the operator was killed").await
+    carrying(world, "the operator was killed").await?;
+    let selector = format!("app.kubernetes.io/instance={},app.kubernetes.io/component=scheduler", world.name);
+    let kill = ["delete", "pod", "-n", &world.namespace, "-l", &selector, "--grace-period=0", "--force"];
+    world.cluster.kubectl(&kill).await?;
+    Ok(())
 }
 
 async fn running_migrator(world: &Fortia) -> Result<String, FortiaError> {

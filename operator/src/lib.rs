@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use fortia_common::boot::{Boot, Service};
+use fortia_common::failpoint::Failpoints;
 use fortia_rest::{Admin, Readiness};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     if leadership.acquire(&stop).await {
         metrics.leading.set(1);
         let ended = CancellationToken::new();
-        let context = Arc::new(controller::Context::new(client, settings, metrics.clone()));
+        let failpoints = Failpoints::from_env()?;
+        let context = Arc::new(controller::Context::new(client, settings, metrics.clone(), failpoints));
         let work = controller::run(context, ended.clone());
         tokio::pin!(work);
         tokio::select! {

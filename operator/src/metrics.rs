@@ -5,6 +5,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::crd::rebalance::{Phase, Rebalance};
+use crate::crd::status::FortiaClusterStatus;
+
 /// Labels of a cluster.
 type OfCluster = Vec<(&'static str, String)>;
 
@@ -22,7 +25,15 @@ pub struct Metrics {
     version: Family<OfCluster, Gauge>,
     rebalance_percent: Family<OfCluster, Gauge>,
     pause_ms: Family<OfCluster, Gauge>,
+    keys: Family<OfCluster, Gauge>,
+    bytes: Family<OfCluster, Gauge>,
+    lag: Family<OfCluster, Gauge>,
+    phase: Family<OfCluster, Gauge>,
+    tries: Family<OfCluster, Gauge>,
 }
+
+/// Kinds of keys that are counted.
+const KINDS: [&str; 4] = ["total", "carried", "stayed", "verified"];
 
 impl Metrics {
     /// Registers all of them.
@@ -45,27 +56,80 @@ impl Metrics {
             "Write pause of the last re-sharding",
             metrics.pause_ms.clone(),
         );
+        registry.register(
+            "rebalance_keys",
+            "Keys of the running re-sharding, by what is done with them",
+            metrics.keys.clone(),
+        );
+        registry.register(
+            "rebalance_bytes",
+            "Value bytes the running re-sharding carried from server to server",
+            metrics.bytes.clone(),
+        );
+        registry.register(
+            "rebalance_lag",
+            "Keys written since they were last carried; absent while unknown",
+            metrics.lag.clone(),
+        );
+        registry.register("rebalance_phase", "1 in the phase a re-sharding is in", metrics.phase.clone());
+        registry.register("cutover_tries", "Tries to flip of the running re-sharding", metrics.tries.clone());
         metrics
     }
 
     /// Takes over a cluster's status.
-    pub fn of_cluster(&self, namespace: &str, name: &str, status: &crate::crd::status::FortiaClusterStatus) {
+    pub fn of_cluster(&self, namespace: &str, name: &str, status: &FortiaClusterStatus) {
         let labels = vec![("namespace", namespace.to_owned()), ("cluster", name.to_owned())];
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let ready = status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
         self.ready.get_or_create(&labels).set(i64::from(ready));
         self.shards.get_or_create(&labels).set(i64::from(status.shards));
         self.version.get_or_create(&labels).set(number(status.version));
-        let percent = status.rebalance.as_ref().map_or(100, |r| i64::from(r.percent));
-        self.rebalance_percent.get_or_create(&labels).set(percent);
+        self.of_rebalance(&labels, status.rebalance.as_ref());
         self.pause_ms.get_or_create(&labels).set(number(status.last_pause_ms.unwrap_or_default()));
+    }
+
+    /// What is not known is absent, not zero.
+    fn of_rebalance(&self, labels: &OfCluster, running: Option<&Rebalance>) {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let put = |family: &Family<OfCluster, Gauge>, labels: &OfCluster, value: Option<i64>| match value {
+            Some(value) => {
+                family.get_or_create(labels).set(value);
+            }
+            None => {
+                family.remove(labels);
+            }
+        };
+        let percent = running.map_or(Some(100), |r| r.percent.map(i64::from));
+        put(&self.rebalance_percent, labels, percent);
+        put(&self.bytes, labels, running.map(|r| number(r.bytes)));
+        put(&self.lag, labels, running.and_then(|r| r.lag).map(number));
+        put(&self.tries, labels, running.map(|r| r.cutover.as_ref().map_or(0, |c| i64::from(c.tries))));
+        for phase in Phase::ALL {
+            let is = running.is_some_and(|r| r.phase == phase);
+            put(&self.phase, &with(labels, "phase", phase.as_str()), Some(i64::from(is)));
+        }
+        let counts = |r: &Rebalance| [r.total_keys, Some(r.keys), Some(r.stayed), Some(r.verified)];
+        for (kind, count) in KINDS.into_iter().zip(running.map_or([None; 4], counts)) {
+            put(&self.keys, &with(labels, "kind", kind), count.map(number));
+        }
     }
 
     /// Forgets a cluster.
     pub fn forget(&self, namespace: &str, name: &str) {
         let labels = vec![("namespace", namespace.to_owned()), ("cluster", name.to_owned())];
-        for family in [&self.ready, &self.shards, &self.version, &self.rebalance_percent, &self.pause_ms] {
+        let single = [&self.ready, &self.shards, &self.version, &self.rebalance_percent, &self.pause_ms];
+        for family in single.into_iter().chain([&self.bytes, &self.lag, &self.tries]) {
             family.remove(&labels);
         }
+        for phase in Phase::ALL {
+            self.phase.remove(&with(&labels, "phase", phase.as_str()));
+        }
+        for kind in KINDS {
+            self.keys.remove(&with(&labels, "kind", kind));
+        }
     }
+}
+
+fn with(labels: &OfCluster, name: &'static str, value: &str) -> OfCluster {
+    labels.iter().cloned().chain([(name, value.to_owned())]).collect()
 }

@@ -266,16 +266,75 @@ async fn a_given_up_target_is_taken_off_the_guard_frozen_or_opened_and_its_close
     redis.guard(&target, &cluster.passwords, SHARD, &first).await.expect_err("an older epoch is refused");
 }
 
+/// What a re-sharding does on a shard, in the words of its functions.
+#[tokio::test]
+async fn migrator_and_scheduler_have_the_rights_that_carrying_takes_and_only_on_the_two_versions() {
+    let (cluster, redis) = (Cluster::new(), Redis::default());
+    let server = Server::boot(&cluster);
+    let target = server.target("midgard-shard-0-0");
+    redis.admit(&target, &cluster.passwords, SHARD, Some(&cluster.guard())).await.expect("admitted");
+    redis.give_rights(&target, &cluster.passwords, SHARD, &[1, 2]).await.expect("rights");
+    let ask = |user: &'static str, words: &'static str| {
+        let words: Vec<&str> = words.split(' ').collect();
+        let password = cluster.passwords.of(user).to_owned();
+        let server = &server;
+        async move { server.ask(user, &password, &words).await }
+    };
+    let guard =
+        |state: &str| format!("FCALL fortia_guard 1 fortia:guard uid-1 shard-0 0 2 1 {state} 2 0").leak();
+    ask("scheduler", guard("copying")).await.expect("notes");
+    let noted = ["FCALL", "fortia_slots", "2", GUARD, "v1:c:0:0", "uid-1", "2", "1", "1", "1", "stone"];
+    server.ask("ticker", cluster.passwords.of("ticker"), &noted).await.expect("noted");
+    let carrying = [
+        "FCALL fortia_attempt 1 fortia:guard uid-1 2 2 0 0 pod",
+        "FCALL fortia_fence 1 fortia:guard uid-1 2 2 0 1",
+        "FCALL fortia_carry 1 fortia:guard uid-1 2 2 0 1 strings v2:e:1 x",
+        "FCALL fortia_carry 1 fortia:guard uid-1 2 2 0 1 values hash v2:e:2 0 2 t0 1 +string v2:e:1 0 1 y \
+         set v2:ue:a 0 1 1 list v2:actions:1:0:0 4102444800000 1 z gone v2:e:9 0 0",
+        "FCALL fortia_stay 1 fortia:guard uid-1 2 2 0 1 1 c:0:0",
+        "FCALL fortia_note 1 fortia:guard uid-1 2 2 e:5",
+        "FCALL fortia_checkpoint 1 fortia:guard uid-1 2 2 0 1 {}",
+        "HSCAN v1:dirty 0",
+        "HGETALL v2:e:2",
+        "PEXPIRETIME v2:actions:1:0:0",
+        "INFO server",
+        "SCAN 0 MATCH v2:* COUNT 10",
+    ];
+    for words in carrying {
+        ask("migrator", words).await.unwrap_or_else(|error| panic!("{words}: {error}"));
+    }
+    ask("scheduler", guard("frozen")).await.expect("freezes");
+    let last = [
+        "FCALL fortia_attempt 1 fortia:guard uid-1 2 2 0 1 cutover",
+        "FCALL fortia_carry 1 fortia:guard uid-1 2 2 0 2 values hash v2:c:0:0 0 2 t0 1",
+        "FCALL fortia_clean 1 fortia:guard uid-1 2 2 0 2 c:0:0 1",
+        "INFO server",
+    ];
+    for words in last {
+        ask("scheduler", words).await.unwrap_or_else(|error| panic!("{words}: {error}"));
+    }
+    let turned = "FCALL fortia_guard 1 fortia:guard uid-1 shard-0 0 3 2 copying 1 5";
+    ask("scheduler", turned).await.expect("turns");
+    redis.give_rights(&target, &cluster.passwords, SHARD, &[2]).await.expect("rights");
+    let refused = ask("migrator", "SET v1:e:1 x").await.expect_err("no longer writable");
+    assert_eq!(refused.code(), Some("NOPERM"), "{refused}");
+    ask("migrator", "FLUSHALL").await.expect_err("dangerous");
+}
+
 #[tokio::test]
 async fn a_group_is_empty_only_when_a_scan_finds_no_world_key() {
     let (cluster, redis) = (Cluster::new(), Redis::default());
     let server = Server::boot(&cluster);
     let target = server.target("midgard-shard-0-0");
     redis.admit(&target, &cluster.passwords, SHARD, Some(&cluster.guard())).await.expect("admitted");
-    assert_eq!(redis.world_keys(&target, &cluster.passwords).await.expect("scan"), 0);
+    assert_eq!(redis.world_keys(&target, &cluster.passwords, None).await.expect("scan"), 0);
     redis.give_rights(&target, &cluster.passwords, SHARD, &[1]).await.expect("rights");
     cluster.write(&server, "1").await.expect("written");
-    assert_eq!(redis.world_keys(&target, &cluster.passwords).await.expect("scan"), 1);
+    assert_eq!(redis.world_keys(&target, &cluster.passwords, None).await.expect("scan"), 1);
+    for (version, keys) in [(1, 1), (2, 0)] {
+        let found = redis.world_keys(&target, &cluster.passwords, Some(version)).await.expect("scan");
+        assert_eq!(found, keys, "of version {version}");
+    }
 }
 
 #[tokio::test]

@@ -80,17 +80,23 @@ func (b *builder) valkey() (bool, error) {
 	return true, b.commit("valkey", key, "scratch", root, "/", `["/usr/bin/valkey-server"]`)
 }
 
-// launcher writes a script that runs the Valkey of the image outside of it, with the C library it came with: tests then
-// use the very engine that clusters use, and nothing is installed on this machine.
-func (b *builder) launcher(path string) error {
+// launchers writes scripts that run the Valkey of the image, its client and its benchmark outside of it, with the C
+// library they came with: tests and benches then use the very engine that clusters use, and nothing is installed on this
+// machine.
+func (b *builder) launchers(folder string) error {
 	root := filepath.Join(b.out, "rootfs", "valkey")
 	loaders, err := filepath.Glob(filepath.Join(root, "usr/lib/*-linux-gnu/ld-linux-*.so.*"))
 	if err != nil || len(loaders) == 0 {
 		return err // no Valkey was asked for yet
 	}
-	text := fmt.Sprintf("#!/bin/sh\nexec '%s' --library-path '%s' --argv0 valkey-server '%s' \"$@\"\n",
-		loaders[0], filepath.Dir(loaders[0]), filepath.Join(root, "usr/bin/valkey-server"))
-	return os.WriteFile(path, []byte(text), 0o755)
+	for _, name := range []string{"valkey-server", "valkey-cli", "valkey-benchmark"} {
+		text := fmt.Sprintf("#!/bin/sh\nexec '%s' --library-path '%s' --argv0 %s '%s' \"$@\"\n",
+			loaders[0], filepath.Dir(loaders[0]), name, filepath.Join(root, "usr/bin", name))
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *builder) base() (rootfs, error) {

@@ -34,7 +34,7 @@ func run(args []string) error {
 	bins := flags.String("bins", "target/debug", "folder of the programs fortia-<service>")
 	out := flags.String("out", "build/images", "folder for root file systems, buildah's store and the OCI layout")
 	archive := flags.String("tar", "build/images.tar", "the archive to write")
-	launcher := flags.String("valkey-server", "build/valkey-server", "the script to write that runs the image's valkey-server on this machine, for tests")
+	launchers := flags.String("launchers", "build", "folder for scripts that run the image's valkey-server, -cli and -benchmark on this machine, for tests")
 	suite := flags.String("suite", "", "Debian release of the services' base (default: this machine's, so that its C library fits the programs)")
 	flags.Usage = func() {
 		fmt.Fprintf(flags.Output(), "images [flags] [NAME...]: build these images, or all: %s valkey\n", strings.Join(services, " "))
@@ -65,8 +65,8 @@ func run(args []string) error {
 			built++
 		}
 	}
-	if err := b.launcher(*launcher); err != nil {
-		return fmt.Errorf("launcher %s: %w", *launcher, err)
+	if err := b.launchers(*launchers); err != nil {
+		return fmt.Errorf("launchers in %s: %w", *launchers, err)
 	}
 	written, err := pack(b.layout(), *archive)
 	if err != nil {

@@ -17,15 +17,30 @@ const READ: &[&str] = &[
     "-@admin",
     "-@dangerous",
 ];
-/// What the functions do to world keys in the caller's name; see functions.lua.
-const WORLD: &[&str] = &["+fcall", "+hset", "+sadd", "+srem", "+rpush", "+del"];
+/// What the functions do to world keys in the caller's name; see functions/tick.lua.
+const WORLD: &[&str] = &["+fcall", "+hset", "+hincrby", "+sadd", "+srem", "+rpush", "+del"];
 /// What tickers do to lock tables beside that: one that nobody removes goes by itself.
-const TICK: &[&str] = &["+fcall", "+hset", "+sadd", "+srem", "+rpush", "+del", "+expire"];
-/// What the migrator does beside that.
-const CARRY: &[&str] = &["+fcall", "+hset", "+sadd", "+srem", "+rpush", "+del", "+set", "+copy", "+unlink"];
+const TICK: &[&str] = &["+fcall", "+hset", "+hincrby", "+sadd", "+srem", "+rpush", "+del", "+expire"];
+/// What carrying does, see functions/migrate.lua: by the migrator, and by the scheduler for the last keys of a flip, which
+/// also turns the guards. Both ask which life of a server they speak to.
+const CARRY: &[&str] = &[
+    "+fcall",
+    "+hset",
+    "+hincrby",
+    "+hdel",
+    "+sadd",
+    "+rpush",
+    "+set",
+    "+mset",
+    "+append",
+    "+copy",
+    "+unlink",
+    "+pexpireat",
+    "+info",
+];
 /// Registering, acknowledging.
 const REGISTER: &[&str] = &["+set", "+del", "+unlink", "+pexpire", "+expire", "+xadd"];
-/// Leading: lease, commit, topology, hold.
+/// Leading: lease, commit, topology, the tries of a flip.
 const LEAD: &[&str] = &[
     "+set", "+del", "+unlink", "+pexpire", "+expire", "+xadd", "+xtrim", "+fcall", "+hset", "+time",
     "+publish",
@@ -50,10 +65,9 @@ fn rights(service: Service, group: GroupId) -> Rights {
         (GroupId::Shard(_), Service::Ticker) => {
             Rights { keys: &["~v{v}:*", "~fortia:guard"], commands: TICK }
         }
-        (GroupId::Shard(_), Service::Migrator) => {
+        (GroupId::Shard(_), Service::Migrator | Service::Scheduler) => {
             Rights { keys: &["~v{v}:*", "~fortia:guard"], commands: CARRY }
         }
-        (GroupId::Shard(_), Service::Scheduler) => Rights { keys: &["~fortia:guard"], commands: WORLD },
         (GroupId::Shard(_), _) => NONE,
         (GroupId::Control, Service::Scheduler) => Rights {
             keys: &[
@@ -63,7 +77,7 @@ fn rights(service: Service, group: GroupId) -> Rights {
                 "~fortia:lease:scheduler",
                 "~fortia:committed",
                 "~fortia:ticks",
-                "~fortia:held",
+                "~fortia:cutover",
             ],
             commands: LEAD,
         },

@@ -13,26 +13,49 @@ pub fn worldgen(plan: &Plan) -> Object {
     job(plan, plan.names.of("worldgen"), Service::Worldgen, &plan.worldgen, spec, &[])
 }
 
-/// The Indexed Job that carries the keys of `from` on `shards` source shards to version `to`.
+/// The Indexed Job that carries the keys of `from` on `shards` source shards to version `to`. All its pods run at once:
+/// each goes on carrying what is written to its source until the flip.
 pub fn migrate(plan: &Plan, from: u64, to: u64, shards: u32) -> Object {
-    let env = [("FORTIA_PHASE", "Copying".to_owned()), ("FORTIA_FROM", from.to_string())];
-    let spec = indexed(plan, shards, 5);
-    job(plan, plan.names.migrate(to), Service::Migrator, &plan.migrator, spec, &env)
+    // Back to a version that was kept: it has all but what was written since.
+    let phase = if to < from { "CatchingUp" } else { "Copying" };
+    let spec = indexed(shards, i32::try_from(shards).unwrap_or(i32::MAX));
+    job(
+        plan,
+        plan.names.migrate(to),
+        Service::Migrator,
+        &plan.migrator,
+        spec,
+        &environment(plan, phase, from),
+    )
 }
 
 /// The Indexed Job that unlinks `version` on shards 0 to `shards`-1.
 pub fn collect(plan: &Plan, version: u64, shards: u32) -> Object {
-    let env = [("FORTIA_PHASE", "Collecting".to_owned()), ("FORTIA_FROM", version.to_string())];
-    let spec = indexed(plan, shards, 20);
+    let spec = indexed(shards, plan.parallelism);
+    let env = environment(plan, "Collecting", version);
     job(plan, plan.names.collect(version), Service::Migrator, &plan.migrator, spec, &env)
 }
 
-fn indexed(plan: &Plan, shards: u32, retries: i32) -> Value {
+/// What a migrator boots from beside what all servers do.
+fn environment(plan: &Plan, phase: &str, from: u64) -> Vec<(&'static str, String)> {
+    let mut env = vec![
+        ("FORTIA_PHASE", phase.to_owned()),
+        ("FORTIA_FROM", from.to_string()),
+        ("FORTIA_PARALLELISM", plan.parallelism.to_string()),
+    ];
+    let latency = plan.read_latency.as_millis();
+    if latency > 0 {
+        env.push(("FORTIA_READ_LATENCY", latency.to_string()));
+    }
+    env
+}
+
+fn indexed(shards: u32, parallelism: i32) -> Value {
     json!({
         "completionMode": "Indexed",
         "completions": shards,
-        "parallelism": plan.parallelism.min(i32::try_from(shards).unwrap_or(i32::MAX)),
-        "backoffLimitPerIndex": retries,
+        "parallelism": parallelism.min(i32::try_from(shards).unwrap_or(i32::MAX)),
+        "backoffLimitPerIndex": 20,
         "maxFailedIndexes": 0,
     })
 }
@@ -66,13 +89,42 @@ mod tests {
     use super::*;
     use crate::controller::validate::example;
 
+    fn env(job: &Object) -> String {
+        job.body["spec"]["template"]["spec"]["containers"][0]["env"].to_string()
+    }
+
     #[test]
-    fn the_migrate_job_has_one_index_a_source_shard() {
-        let job = migrate(&example("{redisShards: 3, rebalancing: {parallelism: 8}}"), 4, 5, 2);
+    fn the_migrate_job_has_a_pod_for_each_source_shard_and_all_run_at_once() {
+        let job = migrate(&example("{redisShards: 3, rebalancing: {parallelism: 1}}"), 4, 5, 2);
         assert_eq!(job.name, "midgard-v5-migrate");
-        assert_eq!(job.body["spec"]["completions"], 2);
-        assert_eq!(job.body["spec"]["parallelism"], 2);
-        let env = job.body["spec"]["template"]["spec"]["containers"][0]["env"].to_string();
-        assert!(env.contains(r#"{"name":"FORTIA_FROM","value":"4"}"#), "{env}");
+        assert_eq!(
+            (&job.body["spec"]["completions"], &job.body["spec"]["parallelism"]),
+            (&json!(2), &json!(2))
+        );
+        for wanted in [
+            r#"{"name":"FORTIA_PHASE","value":"Copying"}"#,
+            r#"{"name":"FORTIA_FROM","value":"4"}"#,
+            r#"{"name":"FORTIA_PARALLELISM","value":"1"}"#,
+            r#"{"name":"FORTIA_READ_LATENCY","value":"2"}"#,
+        ] {
+            assert!(env(&job).contains(wanted), "{wanted} in {}", env(&job));
+        }
+    }
+
+    #[test]
+    fn the_way_back_begins_by_catching_up() {
+        let job = migrate(&example("{redisShards: 2, rebalancing: {readLatency: 0s}}"), 5, 4, 3);
+        assert_eq!(job.name, "midgard-v4-migrate");
+        assert!(env(&job).contains(r#"{"name":"FORTIA_PHASE","value":"CatchingUp"}"#), "{}", env(&job));
+        assert!(!env(&job).contains("FORTIA_READ_LATENCY"), "{}", env(&job));
+    }
+
+    #[test]
+    fn unlinking_is_done_by_as_many_pods_as_asked() {
+        let job = collect(&example("{redisShards: 8, rebalancing: {parallelism: 2}}"), 4, 8);
+        assert_eq!(
+            (&job.body["spec"]["completions"], &job.body["spec"]["parallelism"]),
+            (&json!(8), &json!(2))
+        );
     }
 }

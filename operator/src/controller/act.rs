@@ -7,7 +7,8 @@ use kube::{Resource, ResourceExt};
 use redis::aio::MultiplexedConnection;
 use serde_json::json;
 
-use super::decide::{self, Decision};
+use super::authority;
+use super::decide::Decision;
 use super::observe::{Observed, control_primary, holds};
 use super::reconcile::Error;
 use super::validate::Plan;
@@ -191,6 +192,9 @@ async fn act_on_rebalance(
     let (from, to) = status.rebalance.as_ref().map(|r| (r.from, r.to)).unwrap_or_default();
     match step {
         rebalance::Step::Carry => {
+            let open = control(context, status, seen, passwords).await?;
+            records::clear_progress(open.ok_or(Error::Unreachable("the control database"))?, to.version)
+                .await?;
             apply::create(context, plan, &jobs::migrate(plan, from.version, to.version, from.shards)).await
         }
         rebalance::Step::Collect { version, shards } => {
@@ -213,8 +217,8 @@ async fn act_on_rebalance(
     }
 }
 
-/// Takes the target off the guards of shards that only a given-up target has: the scheduler froze them for it, re-opens
-/// serving shards only, and nothing is unlinked that a guard still names.
+/// Closes the guards of shards that serve nothing any more: the scheduler froze them for their version or as a target,
+/// opens serving shards only, and nothing is unlinked that a guard still names.
 async fn close_target(
     context: &Context,
     plan: &Plan,
@@ -228,10 +232,10 @@ async fn close_target(
         version: status.layout.unwrap_or_default().version,
         frozen: true,
     };
-    for (group, primary) in decide::given_up(status) {
-        let target = seen.targets.get(primary).ok_or(Error::Unreachable("a shard of the given-up target"))?;
+    for (group, primary) in authority::left_over(status) {
+        let target = seen.targets.get(primary).ok_or(Error::Unreachable("a shard that is to be emptied"))?;
         context.redis.guard(target, passwords, group, &guard).await?;
-        tracing::info!(cluster = plan.names.cluster, %group, epoch = guard.epoch, "guard taken off the target");
+        tracing::info!(cluster = plan.names.cluster, %group, epoch = guard.epoch, "guard closed");
     }
     Ok(())
 }

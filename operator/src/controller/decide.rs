@@ -1,21 +1,20 @@
 //! From plan, status and what was seen to actions and the next status. Pure. Actions rest on the status that was
 //! read; what is decided now goes to the next status only, and is acted on in a later pass.
 
-use std::collections::BTreeSet;
-
 use fortia_common::records::Config;
-use fortia_common::topology::{Group as WireGroup, Topology};
+use fortia_common::topology::Topology;
 
+use super::authority::{groups, topology, writable};
 use super::observe::Observed;
-use super::records;
+use super::resharding;
 use super::validate::Plan;
-use crate::build::names::{GroupId, Names};
-use crate::crd::status::{FortiaClusterStatus, Group, GroupState, Layout, Phase, Rebalance};
+use crate::build::names::GroupId;
+use crate::crd::rebalance::Phase;
+use crate::crd::status::{FortiaClusterStatus, Group, GroupState, Layout};
 use crate::failover::state::Role;
 use crate::failover::step as failover;
 use crate::rebalance::job::JobState;
 use crate::rebalance::phase as rebalance;
-use crate::rebalance::plan::Sizes;
 
 /// What a pass does and records.
 pub(super) struct Decision {
@@ -31,6 +30,8 @@ pub(super) struct Decision {
     pub(super) worldgen: bool,
     /// Step of the re-sharding.
     pub(super) rebalance: rebalance::Step,
+    /// Phase of the re-sharding that ran before it.
+    pub(super) was: Option<Phase>,
     /// What is recorded: groups, layout, epoch, re-sharding, world.
     pub(super) next: FortiaClusterStatus,
 }
@@ -48,8 +49,9 @@ pub(super) fn decide(plan: &Plan, status: &FortiaClusterStatus, seen: &Observed)
     let job = plan.names.of("worldgen");
     let made = JobState::of(seen.jobs.get(&job));
     next.world_ready |= made == JobState::Complete;
-    let rebalance = rebalance_step(plan, status, seen, layout, settled && status.world_ready, in_sync);
-    record_rebalance(&rebalance, stored, &mut next);
+    let rebalance = resharding::step(plan, status, seen, layout, settled && status.world_ready, in_sync);
+    resharding::record(&rebalance, stored, seen.now, &mut next);
+    resharding::forecast(plan, status, seen, &mut next);
     follow_epoch(plan, stored, &mut next);
     let answers = seen.records.is_some();
     // The first topology waits for all groups; later ones are news that must not wait for a broken shard.
@@ -66,6 +68,7 @@ pub(super) fn decide(plan: &Plan, status: &FortiaClusterStatus, seen: &Observed)
         config,
         worldgen: in_sync && !status.world_ready && made == JobState::Absent,
         rebalance,
+        was: status.rebalance.as_ref().map(|r| r.phase),
         next,
     }
 }
@@ -81,66 +84,13 @@ fn first_layout(plan: &Plan, mut next: FortiaClusterStatus) -> Decision {
         config: None,
         worldgen: false,
         rebalance: rebalance::Step::Idle,
+        was: None,
         next,
     }
 }
 
 fn is_up(step: &failover::Step) -> bool {
     matches!(step, failover::Step::Settled | failover::Step::Attach(_))
-}
-
-/// Groups that exist by status: those of the layout, and those of the target once its plan is accepted.
-pub(super) fn groups(status: &FortiaClusterStatus) -> Vec<GroupId> {
-    let Some(layout) = status.layout else { return Vec::new() };
-    let also = match &status.rebalance {
-        Some(r) if r.accepted && !r.collected => r.from.shards.max(r.to.shards),
-        _ => 0,
-    };
-    GroupId::all(layout.shards.max(also))
-}
-
-/// Admitted shards that only the target of a given-up re-sharding has, and their primaries.
-pub(super) fn given_up(status: &FortiaClusterStatus) -> Vec<(GroupId, &str)> {
-    let (Some(layout), Some(r)) = (status.layout, &status.rebalance) else { return Vec::new() };
-    if r.phase != Phase::Aborting {
-        return Vec::new();
-    }
-    let only = |group: &Group| match GroupId::parse(&group.name) {
-        Some(GroupId::Shard(index)) => (layout.shards..r.to.shards).contains(&index),
-        _ => false,
-    };
-    let admitted = status.groups.iter().filter(|g| g.state == GroupState::Admitted && only(g));
-    admitted.filter_map(|g| Some((GroupId::parse(&g.name)?, g.primary.as_str()))).collect()
-}
-
-/// Whether groups may be leaving.
-pub(super) fn leaving(status: &FortiaClusterStatus) -> bool {
-    status.rebalance.as_ref().is_some_and(|r| r.collected)
-}
-
-/// Shards that are recorded or exist but belong to no layout any more.
-pub(super) fn surplus<'a>(
-    status: &FortiaClusterStatus,
-    sets: impl Iterator<Item = &'a String>,
-    names: &Names,
-) -> Vec<GroupId> {
-    let staying: BTreeSet<GroupId> = groups(status).into_iter().collect();
-    let recorded = status.groups.iter().filter_map(|g| GroupId::parse(&g.name));
-    let prefix = names.of("");
-    let existing = sets.filter_map(|set| GroupId::parse(set.strip_prefix(prefix.as_str())?));
-    let all: BTreeSet<GroupId> = recorded.chain(existing).collect();
-    all.into_iter().filter(|group| matches!(group, GroupId::Shard(_)) && !staying.contains(group)).collect()
-}
-
-/// Versions that may be written by those who may write at all; the guard decides which of them at any moment.
-fn writable(status: &FortiaClusterStatus) -> Vec<u64> {
-    let mut versions: Vec<u64> = status.layout.iter().map(|layout| layout.version).collect();
-    if let Some(r) = status.rebalance.as_ref().filter(|r| r.accepted) {
-        versions.extend([r.from.version, r.to.version]);
-    }
-    versions.sort_unstable();
-    versions.dedup();
-    versions
 }
 
 fn group_steps(
@@ -197,124 +147,6 @@ fn missing_rights(
     missing
 }
 
-/// The topology record that says what status says.
-pub(super) fn topology(plan: &Plan, status: &FortiaClusterStatus, layout: Layout) -> Topology {
-    let opened = status.rebalance.as_ref().filter(|r| r.opened);
-    let shown = |r: &&Rebalance| (Phase::Copying..=Phase::Cutover).contains(&r.phase);
-    let shards = opened.filter(|r| !r.collected).map_or(layout.shards, |r| r.from.shards.max(r.to.shards));
-    Topology {
-        epoch: status.epoch,
-        cluster: plan.uid.clone(),
-        serving: layout.wire(),
-        target: opened.filter(shown).map(|r| r.to.wire()),
-        phase: opened.map(|r| match r.phase {
-            // To the servers carrying is one phase: each change of this record is a new epoch.
-            Phase::CatchingUp | Phase::Verifying => Phase::Copying.wire(),
-            phase => phase.wire(),
-        }),
-        groups: (0..shards).map(|index| wire_group(plan, status, GroupId::Shard(index))).collect(),
-        auth_db: plan.names.address(GroupId::Auth, &primary_of(plan, status, GroupId::Auth)),
-    }
-}
-
-fn primary_of(plan: &Plan, status: &FortiaClusterStatus, group: GroupId) -> String {
-    let name = group.to_string();
-    let recorded = status.groups.iter().find(|g| g.name == name);
-    recorded.map_or_else(|| plan.names.pod(group, 0), |g| g.primary.clone())
-}
-
-fn wire_group(plan: &Plan, status: &FortiaClusterStatus, group: GroupId) -> WireGroup {
-    let primary = primary_of(plan, status, group);
-    let pods = (0..plan.redis.nodes).map(|ordinal| plan.names.pod(group, ordinal));
-    WireGroup {
-        name: group.to_string(),
-        replicas: pods.filter(|pod| *pod != primary).map(|pod| plan.names.address(group, &pod)).collect(),
-        primary: plan.names.address(group, &primary),
-    }
-}
-
-fn rebalance_step(
-    plan: &Plan,
-    status: &FortiaClusterStatus,
-    seen: &Observed,
-    layout: Layout,
-    settled: bool,
-    in_sync: bool,
-) -> rebalance::Step {
-    let spec = rebalance::Spec {
-        shards: plan.shards,
-        placement: plan.placement,
-        generation: plan.generation,
-        retain: plan.retain,
-        require_approval: plan.require_approval,
-        approved: plan.approved.clone(),
-    };
-    let records = seen.records.as_ref();
-    let stored = records.and_then(|r| r.topology.as_ref());
-    let job = |name: String| JobState::of(seen.jobs.get(&name));
-    let collected = status.rebalance.as_ref().map(|r| if r.phase == Phase::Aborting { r.to } else { r.from });
-    let observed = rebalance::Observed {
-        layout,
-        rebalance: status.rebalance.as_ref(),
-        failed: status.failed_rebalance.as_ref(),
-        settled,
-        topology: stored,
-        in_sync,
-        behind: records
-            .map_or_else(Vec::new, |r| records::behind(&r.instances, stored.map_or(0, |t| t.epoch))),
-        held: records.and_then(|r| r.held.as_ref()),
-        migrate: status
-            .rebalance
-            .as_ref()
-            .map_or(JobState::Absent, |r| job(plan.names.migrate(r.to.version))),
-        collect: collected.map_or(JobState::Absent, |old| job(plan.names.collect(old.version))),
-        progress: records.map(|r| r.progress.as_slice()).unwrap_or_default(),
-        sizes: sizes(plan, status, seen, layout),
-        surplus: seen.surplus.clone(),
-        now: seen.now,
-    };
-    rebalance::next(&spec, &observed)
-}
-
-/// What the serving primaries hold; none when one does not answer.
-fn sizes(plan: &Plan, status: &FortiaClusterStatus, seen: &Observed, layout: Layout) -> Option<Sizes> {
-    let shards = (0..layout.shards).map(|index| {
-        let group = GroupId::Shard(index);
-        let primary = primary_of(plan, status, group);
-        let server = seen.nodes.get(&group)?.iter().find(|n| n.pod == primary)?.seen.as_ref()?;
-        // The guard is not carried.
-        Some((server.keys.saturating_sub(1), server.used_memory))
-    });
-    Some(Sizes { shards: shards.collect::<Option<_>>()?, max_memory: plan.redis.max_memory })
-}
-
-fn record_rebalance(step: &rebalance::Step, stored: Option<&Topology>, next: &mut FortiaClusterStatus) {
-    match step {
-        rebalance::Step::Record(rebalance) => {
-            next.last_pause_ms = rebalance.last_pause_ms.or(next.last_pause_ms);
-            next.rebalance = Some(rebalance.clone());
-        }
-        rebalance::Step::Adopt(rebalance) => {
-            next.layout = Some(rebalance.to);
-            next.epoch = next.epoch.max(stored.map_or(0, |t| t.epoch));
-            next.rebalance = Some(rebalance.clone());
-        }
-        rebalance::Step::Finish(failed) => {
-            next.rebalance = None;
-            let shards = next.layout.map_or(0, |layout| layout.shards);
-            next.groups
-                .retain(|g| !matches!(GroupId::parse(&g.name), Some(GroupId::Shard(i)) if i >= shards));
-            next.failed_rebalance.clone_from(failed);
-        }
-        rebalance::Step::Wait(message) | rebalance::Step::Refuse { message, .. } => {
-            if let Some(rebalance) = &mut next.rebalance {
-                rebalance.message = Some(message.clone());
-            }
-        }
-        _ => {}
-    }
-}
-
 /// Raises the epoch when what is stored differs from what the next status says.
 fn follow_epoch(plan: &Plan, stored: Option<&Topology>, next: &mut FortiaClusterStatus) {
     let (Some(stored), Some(layout)) = (stored, next.layout) else { return };
@@ -328,8 +160,10 @@ fn follow_epoch(plan: &Plan, stored: Option<&Topology>, next: &mut FortiaCluster
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::authority::{left_over, surplus};
     use crate::controller::records::Records;
     use crate::controller::validate::example;
+    use crate::crd::rebalance::Rebalance;
     use crate::crd::spec::Placement;
     use crate::failover::state::{Guard, Node, Seen};
     use k8s_openapi::jiff::Timestamp;
@@ -373,6 +207,8 @@ mod tests {
                 loading: false,
                 keys: 5,
                 used_memory: 1,
+                idle_memory: 0,
+                file_size: 0,
                 guard: Some(Guard {
                     uid: "uid-1".into(),
                     group: group.to_string(),
@@ -392,6 +228,8 @@ mod tests {
             targets: BTreeMap::new(),
             records: Some(Records { topology: stored, ..Records::default() }),
             surplus: Vec::new(),
+            volumes: BTreeMap::new(),
+            leftovers: Some(0),
             rights: rights.collect(),
             stalled: false,
             now: Timestamp::from_second(1_000).expect("time"),
@@ -409,6 +247,7 @@ mod tests {
             epoch: 8,
             serving: THREE.wire(),
             target: None,
+            previous: Some(TWO.wire()),
             phase: Some(Phase::Retaining.wire()),
             ..shown
         }
@@ -476,6 +315,53 @@ mod tests {
     }
 
     #[test]
+    fn what_the_scheduler_writes_at_its_flip_is_what_status_says_afterwards() {
+        let status = carrying(Phase::Cutover);
+        let decision = decide(&plan(3), &status, &seen(&status, Some(flipped(&plan(3)))));
+        assert_eq!(topology(&plan(3), &decision.next, THREE), flipped(&plan(3)));
+    }
+
+    #[test]
+    fn the_way_back_is_open_while_the_previous_version_is_kept_and_stays_open_when_it_is_not_gone() {
+        let back = |phase, rollback| {
+            let (from, to) = if rollback { (THREE, TWO) } else { (TWO, THREE) };
+            let rebalance =
+                Rebalance { phase, from, to, rollback, accepted: true, opened: true, ..Rebalance::default() };
+            let status = FortiaClusterStatus { layout: Some(THREE), rebalance: Some(rebalance), ..running() };
+            let topology = topology(&plan(3), &status, THREE);
+            (topology.phase.map(Phase::from), topology.target, topology.previous, topology.groups.len())
+        };
+        let kept = (Some(Phase::Retaining), None, Some(TWO.wire()), 3);
+        assert_eq!(back(Phase::Retaining, false), kept);
+        assert_eq!(back(Phase::CatchingUp, true), (Some(Phase::Copying), Some(TWO.wire()), None, 3));
+        assert_eq!(back(Phase::Aborting, true), kept, "a way back that is given up");
+        assert_eq!(back(Phase::Collecting, false).2, None);
+    }
+
+    #[test]
+    fn leftovers_are_removed_where_they_can_be_and_no_group_is_shown_that_does_not_exist() {
+        let mut status = carrying(Phase::Aborting);
+        if let Some(rebalance) = &mut status.rebalance {
+            rebalance.accepted = false;
+        }
+        assert_eq!((groups(&status).len(), topology(&plan(3), &status, TWO).groups.len()), (4, 2));
+        assert_eq!(writable(&status), [1, 2], "unlinking takes rights");
+    }
+
+    #[test]
+    fn a_plan_is_shown_for_the_asking_and_nothing_is_done() {
+        let status = running();
+        let mut plan = plan(2);
+        plan.asked.plan = Some((5, Some(Placement::Jump)));
+        let stored = topology(&plan, &status, TWO);
+        let decision = decide(&plan, &status, &seen(&status, Some(stored)));
+        let shown = decision.next.plan.expect("shown");
+        assert_eq!((shown.ticket.as_str(), shown.keys), ("v2-5-jump", 8));
+        assert_eq!((decision.rebalance, decision.next.rebalance), (rebalance::Step::Idle, None));
+        assert_eq!((decision.next.moves.len(), decision.next.load.map(|l| l.keys)), (64, Some(8)));
+    }
+
+    #[test]
     fn a_flip_that_came_before_the_abort_was_told_wins() {
         let mut status = carrying(Phase::Aborting);
         status.epoch = 8;
@@ -496,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn guards_are_taken_off_a_target_only_when_it_is_given_up_and_never_on_serving_shards() {
+    fn guards_of_shards_that_serve_nothing_are_closed_before_keys_go_and_never_those_of_serving_shards() {
         let with_target = |phase| {
             let mut status = carrying(phase);
             let third = Group {
@@ -508,9 +394,10 @@ mod tests {
             status
         };
         let aborting = with_target(Phase::Aborting);
-        assert_eq!(given_up(&aborting), [(GroupId::Shard(2), "midgard-shard-2-0")]);
-        assert!(given_up(&with_target(Phase::Collecting)).is_empty());
-        assert!(given_up(&carrying(Phase::Aborting)).is_empty(), "a group that was never recorded");
+        assert_eq!(left_over(&aborting), [(GroupId::Shard(2), "midgard-shard-2-0")]);
+        assert_eq!(left_over(&with_target(Phase::Collecting)), [(GroupId::Shard(2), "midgard-shard-2-0")]);
+        assert!(left_over(&with_target(Phase::Retaining)).is_empty(), "it may be gone back to");
+        assert!(left_over(&carrying(Phase::Aborting)).is_empty(), "a group that was never recorded");
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Watches FortiaClusters and what they own, and reconciles them one pass at a time while this process leads.
 
 mod act;
+pub mod annotations;
 mod apply;
+pub(crate) mod authority;
 mod cleanup;
 mod decide;
 pub mod lease;
 mod observe;
 mod reconcile;
 mod records;
+mod resharding;
 mod status;
 pub mod validate;
 
@@ -15,6 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use fortia_common::failpoint::Failpoints;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
@@ -44,6 +48,7 @@ pub struct Context {
     redis: Redis,
     recorder: Recorder,
     metrics: Metrics,
+    failpoints: Failpoints,
     memory: Mutex<HashMap<String, Memory>>,
 }
 
@@ -56,13 +61,15 @@ struct Memory {
     rights: HashMap<String, Vec<u64>>,
     /// When status was last written.
     told: Option<Instant>,
+    /// Keys of a version that were found on the serving shards before it was made, and when.
+    leftovers: Option<(u64, u64, Instant)>,
     /// The last tick that was new, and when it was seen.
     ticked: Option<(u64, Instant)>,
 }
 
 impl Context {
     /// For a process that has become the leader.
-    pub fn new(client: Client, settings: Settings, metrics: Metrics) -> Context {
+    pub fn new(client: Client, settings: Settings, metrics: Metrics, failpoints: Failpoints) -> Context {
         let reporter = Reporter { controller: MANAGER.into(), instance: Some(settings.identity.clone()) };
         Context {
             recorder: Recorder::new(client.clone(), reporter),
@@ -70,6 +77,7 @@ impl Context {
             settings,
             redis: Redis::default(),
             metrics,
+            failpoints,
             memory: Mutex::default(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::NamespaceResourceScope;
@@ -14,8 +15,8 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::records::{self, Records};
-use super::validate::Plan;
-use super::{Context, decide};
+use super::validate::{Plan, bytes};
+use super::{Context, authority};
 use crate::build::names::{GROUP, GroupId, INSTANCE, REDIS_PORT};
 use crate::build::secrets::Passwords;
 use crate::controller::reconcile::Error;
@@ -23,6 +24,9 @@ use crate::crd::status::{FortiaClusterStatus, GroupState};
 use crate::failover::redis::Target;
 use crate::failover::state::{Node, Role};
 use crate::rebalance::phase::{Surplus, SurplusState};
+
+/// How long a scan for keys of a version is good.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// All that was seen in one pass.
 pub(super) struct Observed {
@@ -35,6 +39,10 @@ pub(super) struct Observed {
     pub(super) targets: BTreeMap<String, Target>,
     pub(super) records: Option<Records>,
     pub(super) surplus: Vec<Surplus>,
+    /// Sizes of the shards' volumes in bytes, by pod; looked at before a plan is accepted.
+    pub(super) volumes: BTreeMap<String, u64>,
+    /// Keys of the planned version on the serving shards; looked at before a plan is accepted.
+    pub(super) leftovers: Option<u64>,
     /// Writable versions given to each server, by run id.
     pub(super) rights: BTreeMap<String, Vec<u64>>,
     /// Whether the tick stood still for long.
@@ -68,6 +76,8 @@ pub(super) async fn observe(
         targets,
         records: None,
         surplus: Vec::new(),
+        volumes: BTreeMap::new(),
+        leftovers: None,
         rights: BTreeMap::new(),
         stalled: false,
         now: Timestamp::now(),
@@ -88,8 +98,12 @@ pub(super) async fn observe(
             }
         }
     }
-    if decide::leaving(status) {
+    if authority::leaving(status) {
         seen.surplus = surplus(context, plan, status, &seen, &passwords, namespace).await?;
+    }
+    if let Some(planned) = authority::planned(status) {
+        seen.volumes = volumes(context, plan).await?;
+        seen.leftovers = leftovers(context, plan, status, &seen, &passwords, planned).await;
     }
     remembered(context, plan, &mut seen).await;
     Ok(seen)
@@ -131,7 +145,7 @@ async fn nodes(
     targets: &BTreeMap<String, Target>,
     passwords: &Passwords,
 ) -> BTreeMap<GroupId, Vec<Node>> {
-    let looks = decide::groups(status).into_iter().map(|group| async move {
+    let looks = authority::groups(status).into_iter().map(|group| async move {
         let nodes = (0..plan.redis.nodes).map(|ordinal| async move {
             let pod = plan.names.pod(group, ordinal);
             let Some(target) = targets.get(&pod) else { return Node { pod, uid: None, seen: None } };
@@ -166,7 +180,7 @@ async fn surplus(
     namespace: &str,
 ) -> Result<Vec<Surplus>, Error> {
     let mut surplus = Vec::new();
-    for group in decide::surplus(status, seen.sets.keys(), &plan.names) {
+    for group in authority::surplus(status, seen.sets.keys(), &plan.names) {
         let claims =
             ListParams::default().labels(&format!("{INSTANCE}={},{GROUP}={group}", plan.names.cluster));
         let claims = context.api::<PersistentVolumeClaim>(namespace).list(&claims).await?.items;
@@ -183,6 +197,50 @@ async fn surplus(
         surplus.push(Surplus { group, state });
     }
     Ok(surplus)
+}
+
+/// How large each pod's volume is by now: it may have grown since it was made.
+async fn volumes(context: &Context, plan: &Plan) -> Result<BTreeMap<String, u64>, kube::Error> {
+    let claims = all::<PersistentVolumeClaim>(context, plan).await?;
+    let size = |claim: &PersistentVolumeClaim| {
+        let size = claim.status.as_ref()?.capacity.as_ref()?.get("storage")?;
+        bytes("redis.storage.size", size).ok()
+    };
+    let pods = claims.iter().filter_map(|(name, claim)| Some((name.strip_prefix("data-")?, size(claim)?)));
+    Ok(pods.map(|(pod, size)| (pod.to_owned(), size)).collect())
+}
+
+/// Keys of a version on the serving shards; none when one does not answer. Looked at once in a while: it takes a scan.
+async fn leftovers(
+    context: &Context,
+    plan: &Plan,
+    status: &FortiaClusterStatus,
+    seen: &Observed,
+    passwords: &Passwords,
+    version: u64,
+) -> Option<u64> {
+    let known = context.memory.lock().await.get(&plan.uid).and_then(|memory| memory.leftovers);
+    if let Some((of, keys, at)) = known
+        && of == version
+        && at.elapsed() < LOOK_AGAIN
+    {
+        return Some(keys);
+    }
+    let mut found = 0;
+    for group in (0..status.layout?.shards).map(GroupId::Shard) {
+        let target = seen.targets.get(&authority::primary_of(plan, status, group))?;
+        match context.redis.world_keys(target, passwords, Some(version)).await {
+            Ok(keys) => found += keys,
+            Err(error) => {
+                tracing::warn!(cluster = plan.names.cluster, %group, %error, "a shard cannot be looked through");
+                context.redis.forget(target).await;
+                return None;
+            }
+        }
+    }
+    let mut memory = context.memory.lock().await;
+    memory.entry(plan.uid.clone()).or_default().leftovers = Some((version, found, std::time::Instant::now()));
+    Some(found)
 }
 
 /// What a surplus group holds: its recorded primary or, if none was ever recorded, any of its servers.
@@ -203,7 +261,7 @@ pub(super) async fn holds(
     let mut found = 0;
     for pod in pods {
         let Some(target) = seen.targets.get(pod) else { return SurplusState::Unreachable };
-        match context.redis.world_keys(target, passwords).await {
+        match context.redis.world_keys(target, passwords, None).await {
             Ok(keys) => found += keys,
             Err(error) => {
                 tracing::warn!(cluster = plan.names.cluster, %group, %error, "a surplus group does not answer");

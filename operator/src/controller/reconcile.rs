@@ -3,24 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fortia_common::failpoint::Failed;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
-use super::decide::{self, Decision, decide};
+use super::decide::{Decision, decide};
 use super::observe::{Observed, observe};
 use super::records::RecordError;
 use super::validate::{Plan, validate};
-use super::{Context, act, apply, cleanup, status};
+use super::{Context, act, apply, authority, cleanup, status};
 use crate::build::{self, Kind, secrets};
 use crate::crd::spec::FortiaCluster;
-use crate::crd::status::{FortiaClusterStatus, Phase};
+use crate::crd::status::FortiaClusterStatus;
 use crate::failover::redis::RedisFailed;
 use crate::rebalance::phase::Step;
 
 const AT_ONCE: Duration = Duration::from_millis(50);
-/// While the tick is held every moment counts.
-const HELD: Duration = Duration::from_millis(200);
+/// While keys are carried: how often people are told, and the most a flip is noticed late.
+const CARRYING: Duration = Duration::from_millis(500);
 const BUSY: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -68,6 +69,9 @@ pub(super) enum Error {
     /// Something that must be asked does not answer.
     #[error("{0} does not answer")]
     Unreachable(&'static str),
+    /// A failpoint that a test armed.
+    #[error(transparent)]
+    Failpoint(#[from] Failed),
     /// A group that was to be removed holds keys.
     #[error("{group} holds {keys} world keys and is not removed")]
     NotEmpty {
@@ -109,7 +113,7 @@ async fn pass(context: &Context, cluster: &FortiaCluster, plan: &Plan) -> Result
     let seen = observe(context, plan, &recorded).await?;
     let decision = decide(plan, &recorded, &seen);
     let objects = match &seen.passwords {
-        Some(passwords) => build::objects(plan, &decide::groups(&recorded), passwords),
+        Some(passwords) => build::objects(plan, &authority::groups(&recorded), passwords),
         None => Vec::new(),
     };
     // What Kubernetes refuses must not stop admission, topology and the word to people: the error is kept for the end.
@@ -118,11 +122,18 @@ async fn pass(context: &Context, cluster: &FortiaCluster, plan: &Plan) -> Result
         Err(error) => Err(error),
     };
     let acted = act::act(context, plan, &recorded, &seen, &decision).await;
+    let steps = !matches!(decision.rebalance, Step::Idle | Step::Wait(_));
+    if steps {
+        context.failpoints.pass("rebalance.acted").await?;
+    }
     let next = status::complete(plan, &seen, &decision, applied.as_ref().err());
     // A decision rests on what was seen, not on whether its action succeeded; forgetting a re-sharding does not.
     let next =
         if acted.is_err() && matches!(decision.rebalance, Step::Finish(_)) { recorded.clone() } else { next };
     let told = status::write(context, cluster, &plan.names.namespace, next.clone()).await?;
+    if steps {
+        context.failpoints.pass("rebalance.recorded").await?;
+    }
     acted?;
     applied?;
     Ok(Action::requeue(pause(&decision, &next, told, seen.passwords.is_some())))
@@ -152,17 +163,21 @@ fn pause(decision: &Decision, next: &FortiaClusterStatus, told: bool, has_passwo
         .iter()
         .any(|(_, s)| matches!(s, Group::Admit { .. } | Group::Record(_) | Group::Confirm { .. }))
         || !decision.rights.is_empty()
-        || decision.topology.is_some()
-        || !matches!(decision.rebalance, Step::Idle | Step::Wait(_) | Step::Refuse { .. });
-    if told || acted || !has_passwords {
-        return AT_ONCE;
-    }
-    match &next.rebalance {
-        Some(r) if (Phase::Copying..=Phase::Cutover).contains(&r.phase) => HELD,
-        Some(r) if r.phase == Phase::Retaining => BUSY,
-        Some(_) => BUSY,
-        None if next.phase != "Running" => BUSY,
-        None => IDLE,
+        || decision.topology.is_some();
+    let carries = next.rebalance.as_ref().is_some_and(|r| r.phase.carries());
+    match &decision.rebalance {
+        // Progress is news all the time.
+        Step::Record(r) if !acted && carries && r.opened && decision.was == Some(r.phase) => CARRYING,
+        Step::Idle | Step::Rest { .. } | Step::Wait(_) | Step::Refuse { .. } if !acted && has_passwords => {
+            match &next.rebalance {
+                _ if told && !carries => AT_ONCE,
+                Some(_) if carries => CARRYING,
+                Some(_) => BUSY,
+                None if next.phase != "Running" => BUSY,
+                None => IDLE,
+            }
+        }
+        _ => AT_ONCE,
     }
 }
 

@@ -3,15 +3,15 @@
 use fortia_common::boot::Service;
 use fortia_common::command::{Action, Command};
 use fortia_common::records::{
-    COMMANDS, COMMITTED, CONFIG, Config, HELD, Held, INSTANCE_PATTERN, Instance, LEASE, Progress, TOPOLOGY,
-    WORLD_PROGRESS, WorldProgress, progress_key,
+    COMMANDS, COMMITTED, CONFIG, CUTOVER, Config, CutoverRecord, INSTANCE_PATTERN, Instance, LEASE, Progress,
+    TOPOLOGY, WORLD_PROGRESS, WorldProgress, progress_key,
 };
 use fortia_common::topology::Topology;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, cmd, pipe};
 use serde::de::DeserializeOwned;
 
-use crate::crd::status::{FortiaClusterStatus, Phase};
+use crate::crd::status::FortiaClusterStatus;
 
 /// What the control database says.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ pub(super) struct Records {
     pub(super) topology: Option<Topology>,
     pub(super) config: Option<Config>,
     pub(super) tick: Option<u64>,
-    pub(super) held: Option<Held>,
+    pub(super) cutover: Option<CutoverRecord>,
     /// Whether a scheduler holds the lease.
     pub(super) led: bool,
     pub(super) instances: Vec<Instance>,
@@ -45,7 +45,7 @@ pub(super) async fn read(
     status: &FortiaClusterStatus,
 ) -> Result<Records, RecordError> {
     type First = (Option<String>, Option<String>, Option<u64>, Option<String>, Option<u64>, (u64, u64));
-    let (topology, config, tick, held, expires, time): First = pipe()
+    let (topology, config, tick, cutover, expires, time): First = pipe()
         .cmd("GET")
         .arg(TOPOLOGY)
         .cmd("GET")
@@ -53,7 +53,7 @@ pub(super) async fn read(
         .cmd("GET")
         .arg(COMMITTED)
         .cmd("GET")
-        .arg(HELD)
+        .arg(CUTOVER)
         .cmd("HGET")
         .arg(LEASE)
         .arg("expires")
@@ -65,7 +65,7 @@ pub(super) async fn read(
         topology: parse(TOPOLOGY, topology)?,
         config: parse(CONFIG, config)?,
         tick,
-        held: parse(HELD, held)?,
+        cutover: parse(CUTOVER, cutover)?,
         led: expires.is_some_and(|expires| expires > now_ms),
         ..Records::default()
     };
@@ -76,7 +76,7 @@ pub(super) async fn read(
     // Servers and progress matter only while a re-sharding runs.
     if let Some(rebalance) = &status.rebalance {
         records.instances = instances(&mut open).await?;
-        if (Phase::Copying..=Phase::Cutover).contains(&rebalance.phase) {
+        if rebalance.phase.carries() {
             let keys: Vec<String> =
                 (0..rebalance.from.shards).map(|index| progress_key(rebalance.to.version, index)).collect();
             let texts: Vec<Option<String>> = cmd("MGET").arg(&keys).query_async(&mut open).await?;
@@ -160,8 +160,17 @@ pub(super) async fn write_config(
 /// Removes what a re-sharding left: the next may have the same version.
 pub(super) async fn clear_rebalance(mut open: MultiplexedConnection) -> Result<(), RecordError> {
     let mut keys = scan(&mut open, "fortia:rebalance:*").await?;
-    keys.push(HELD.to_owned());
+    keys.push(CUTOVER.to_owned());
     cmd("DEL").arg(keys).query_async::<()>(&mut open).await?;
+    Ok(())
+}
+
+/// Removes what pods have told of carrying to `version`: those of a new Job begin anew, and so does their proof.
+pub(super) async fn clear_progress(mut open: MultiplexedConnection, version: u64) -> Result<(), RecordError> {
+    let keys = scan(&mut open, &format!("fortia:rebalance:{version}:*")).await?;
+    if !keys.is_empty() {
+        cmd("DEL").arg(keys).query_async::<()>(&mut open).await?;
+    }
     Ok(())
 }
 

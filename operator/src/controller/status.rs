@@ -14,13 +14,14 @@ use super::observe::Observed;
 use super::reconcile::Error;
 use super::validate::{Invalid, Plan};
 use crate::build;
+use crate::crd::rebalance::{Phase, Rebalance};
 use crate::crd::spec::FortiaCluster;
-use crate::crd::status::{FortiaClusterStatus, Phase, World};
+use crate::crd::status::{FortiaClusterStatus, World};
 use crate::failover::step::Step;
 use crate::rebalance::job::JobState;
-use crate::rebalance::phase as rebalance;
+use crate::rebalance::{leave, phase as rebalance};
 
-/// A status that differs only in its tick is written at most this often.
+/// A status that differs only in what changes all the time is written at most this often.
 const TICK: Duration = Duration::from_secs(5);
 
 /// One condition before it is dated.
@@ -53,7 +54,7 @@ pub(super) fn complete(
         .rebalance
         .as_ref()
         .filter(|r| r.phase == Phase::Retaining)
-        .and_then(|r| rebalance::retain_until(r, plan.retain))
+        .and_then(|r| leave::retain_until(r, plan.retain))
         .map(Time);
     let degraded = degraded(plan, seen, decision, refused);
     let ready = ready(plan, seen, decision, &degraded);
@@ -83,12 +84,16 @@ fn degraded(plan: &Plan, seen: &Observed, decision: &Decision, refused: Option<&
     if let rebalance::Step::Refuse { reason, message } = &decision.rebalance {
         return no(reason, message.clone());
     }
-    if let Some(message) = decision.next.rebalance.as_ref().and_then(|r| r.failure.clone()) {
-        return no("RebalanceFailed", message);
+    let failure = decision.next.rebalance.as_ref().and_then(|r| r.failure.as_ref());
+    if let Some(failure) = failure.filter(|failure| failure.reason.is_trouble()) {
+        return no(failure.reason.as_str(), failure.message.clone());
     }
     if let JobState::Failed(why) = JobState::of(seen.jobs.get(&plan.names.of("worldgen"))) {
         let message = format!("the world cannot be made: {why}; look at the Job's pods, then delete the Job");
         return no("WorldgenFailed", message);
+    }
+    if let Some(message) = &plan.asked.unread {
+        return no("UnknownAnnotation", message.clone());
     }
     Verdict { holds: false, reason: "AsWanted", message: String::new() }
 }
@@ -122,8 +127,8 @@ fn ready(plan: &Plan, seen: &Observed, decision: &Decision, degraded: &Verdict) 
     if plan.scheduler.replicas > 0 && (!records.led || records.tick.is_none()) {
         return no("TickStarting", "no scheduler leads yet".into());
     }
-    let held = decision.next.rebalance.as_ref().is_some_and(|r| r.phase < Phase::Retaining && r.opened);
-    if seen.stalled && !held && plan.scheduler.replicas > 0 && plan.ticker.replicas > 0 {
+    // A re-sharding is no excuse: ticks go on in all its phases.
+    if seen.stalled && plan.scheduler.replicas > 0 && plan.ticker.replicas > 0 {
         return no(
             "TickStalled",
             format!("tick {} was the last; the world stands still", records.tick.unwrap_or(0)),
@@ -165,14 +170,24 @@ fn missing_servers(plan: &Plan, seen: &Observed) -> Option<String> {
 }
 
 fn progressing(decision: &Decision, ready: &Verdict) -> Verdict {
-    match &decision.next.rebalance {
-        Some(r) if r.phase != Phase::Retaining => Verdict {
-            holds: true,
-            reason: r.phase.as_str(),
-            message: r.message.clone().unwrap_or_else(|| format!("v{} to v{}", r.from.version, r.to.version)),
-        },
+    match (&decision.next.rebalance, &decision.rebalance) {
+        (Some(r), _) if r.phase != Phase::Retaining => {
+            Verdict { holds: true, reason: r.phase.as_str(), message: told(r) }
+        }
         _ if !ready.holds => Verdict { holds: true, reason: ready.reason, message: ready.message.clone() },
-        _ => Verdict { holds: false, reason: "AsWanted", message: String::new() },
+        (Some(r), _) => Verdict { holds: false, reason: r.phase.as_str(), message: told(r) },
+        (None, rebalance::Step::Rest { reason, message }) => {
+            Verdict { holds: false, reason: reason.as_str(), message: message.clone() }
+        }
+        (None, _) => Verdict { holds: false, reason: "AsWanted", message: String::new() },
+    }
+}
+
+/// How far a re-sharding is; while keys are carried the bar says all.
+fn told(r: &Rebalance) -> String {
+    match &r.message {
+        Some(message) if !r.phase.carries() => format!("{r}: {message}"),
+        _ => r.to_string(),
     }
 }
 
@@ -215,7 +230,7 @@ pub(super) async fn write(
         return Ok(false);
     }
     let uid = cluster.uid().unwrap_or_default();
-    let only_tick = FortiaClusterStatus { tick: old.tick, ..next.clone() } == old;
+    let only_tick = is_only_news(&old, &next);
     if only_tick {
         let memory = context.memory.lock().await;
         if memory.get(&uid).and_then(|m| m.told).is_some_and(|told| told.elapsed() < TICK) {
@@ -233,6 +248,14 @@ pub(super) async fn write(
     Ok(!only_tick)
 }
 
+/// Whether nothing changed but what changes all the time: the tick, and how much the shards hold.
+fn is_only_news(old: &FortiaClusterStatus, next: &FortiaClusterStatus) -> bool {
+    let same_plan = old.plan.as_ref().map(|plan| &plan.ticket) == next.plan.as_ref().map(|plan| &plan.ticket);
+    let plan = if same_plan { &old.plan } else { &next.plan };
+    FortiaClusterStatus { tick: old.tick, load: old.load, plan: plan.clone(), ..next.clone() } == *old
+        && old.load.is_some() == next.load.is_some()
+}
+
 /// Tells what changed as events; they may be lost.
 async fn publish(
     context: &Context,
@@ -242,17 +265,16 @@ async fn publish(
 ) {
     let mut events = Vec::new();
     if old.phase != next.phase {
-        let note = next.rebalance.as_ref().map_or_else(
-            || format!("{} shards, v{}", next.shards, next.version),
-            |r| {
-                format!(
-                    "v{} on {} shards to v{} on {}",
-                    r.from.version, r.from.shards, r.to.version, r.to.shards
-                )
-            },
-        );
+        let note = next
+            .rebalance
+            .as_ref()
+            .map_or_else(|| format!("{} shards, v{}", next.shards, next.version), told);
         tracing::info!(cluster = cluster.name_any(), phase = next.phase, note, "phase changed");
         events.push((EventType::Normal, next.phase.clone(), note));
+    }
+    if let Some(late) = failed_try(old, next) {
+        tracing::warn!(cluster = cluster.name_any(), late, "the topology was not flipped");
+        events.push((EventType::Warning, "CutoverLate".into(), late));
     }
     let reason = |s: &FortiaClusterStatus| {
         s.conditions.iter().find(|c| c.type_ == "Degraded" && c.status == "True").cloned()
@@ -274,9 +296,19 @@ async fn publish(
     }
 }
 
+/// What people are told of a try to flip that failed since.
+fn failed_try(old: &FortiaClusterStatus, next: &FortiaClusterStatus) -> Option<String> {
+    let cutover = |s: &FortiaClusterStatus| s.rebalance.as_ref().and_then(|r| r.cutover.clone());
+    let now = cutover(next)?;
+    let why = now.why.filter(|_| cutover(old).is_none_or(|was| was.tries != now.tries))?;
+    Some(format!("try {} to flip: {why}; writes go on, and it is tried again later", now.tries))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crd::rebalance::Cutover;
+    use crate::crd::status::Load;
 
     #[test]
     fn people_see_how_far_the_world_is() {
@@ -286,5 +318,40 @@ mod tests {
             generating(Some(world)),
             "generating the world: 120 of 289 chunks, 41 % [########............]"
         );
+    }
+
+    #[test]
+    fn each_failed_try_to_flip_is_told_once() {
+        let status = |tries, why: Option<&str>| {
+            let cutover = Some(Cutover { tries, why: why.map(String::from), pause_ms: None });
+            let rebalance = Some(Rebalance { phase: Phase::Cutover, cutover, ..Rebalance::default() });
+            FortiaClusterStatus { rebalance, ..FortiaClusterStatus::default() }
+        };
+        let none = FortiaClusterStatus::default();
+        let told = failed_try(&none, &status(1, Some("late"))).expect("told");
+        assert!(told.starts_with("try 1 to flip: late"), "{told}");
+        assert_eq!(failed_try(&status(1, Some("late")), &status(1, Some("late"))), None);
+        assert!(failed_try(&status(1, Some("late")), &status(2, Some("late"))).is_some());
+        assert_eq!(failed_try(&status(2, Some("late")), &status(3, None)), None);
+    }
+
+    #[test]
+    fn what_waits_is_told_beside_the_bar_and_while_keys_are_carried_the_bar_says_all() {
+        let told = |phase| {
+            let message = Some("approve".into());
+            super::told(&Rebalance { phase, message, ..Rebalance::default() })
+        };
+        assert_eq!(told(Phase::Planned), "v0→v0, 0→0 shards  Planned: approve");
+        assert_eq!(told(Phase::Copying), "v0→v0, 0→0 shards  Copying");
+    }
+
+    #[test]
+    fn a_status_that_only_ticks_is_told_apart_from_news() {
+        let old = FortiaClusterStatus { load: Some(Load::default()), ..FortiaClusterStatus::default() };
+        let later =
+            FortiaClusterStatus { tick: Some(7), load: Some(Load { keys: 1, bytes: 2 }), ..old.clone() };
+        assert!(is_only_news(&old, &later));
+        assert!(!is_only_news(&old, &FortiaClusterStatus { shards: 3, ..later }));
+        assert!(!is_only_news(&FortiaClusterStatus::default(), &old));
     }
 }

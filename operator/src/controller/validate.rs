@@ -8,14 +8,12 @@ use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Resource, ResourceExt};
 
+use super::annotations::{self, Asked};
 use crate::build::names::Names;
 use crate::crd::spec::{
     DeletionPolicy, Engine, FortiaCluster, Placement, Pods, PullPolicy, Resources, Storage,
 };
 use crate::settings::Settings;
-
-/// Annotation that lets a planned re-sharding begin, where approval is required.
-pub const APPROVE: &str = "fortia.dev/approve";
 
 /// Why a FortiaCluster cannot be followed.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -68,6 +66,8 @@ pub struct RedisPlan {
     pub engine: Engine,
     /// Volume.
     pub storage: Storage,
+    /// Its size in bytes.
+    pub volume: u64,
     /// `maxmemory` in bytes: three quarters of the pod's memory limit.
     pub max_memory: u64,
     /// Pods.
@@ -118,12 +118,14 @@ pub struct Plan {
     pub migrator: PodPlan,
     /// Source shards carried at once.
     pub parallelism: i32,
+    /// How long a reader may wait before carrying makes room; zero: it never does.
+    pub read_latency: Duration,
     /// How long the previous version is kept.
     pub retain: Duration,
     /// Whether a re-sharding waits for approval.
     pub require_approval: bool,
-    /// Value of the annotation [`APPROVE`].
-    pub approved: Option<String>,
+    /// What is asked by annotation.
+    pub asked: Asked,
     /// What happens to volumes at the end.
     pub deletion_policy: DeletionPolicy,
 }
@@ -156,11 +158,12 @@ pub fn validate(cluster: &FortiaCluster, settings: &Settings) -> Result<Plan, In
         logserver: server("logserver", spec.logserver.replicas, &spec.logserver.pods)?,
         log_storage: spec.logserver.storage.clone(),
         worldgen: pods.server("worldgen", &spec.jobs.worldgen)?,
-        migrator: pods.server("migrator", &spec.jobs.migrator)?,
+        migrator: pods.migrator(&spec.jobs.migrator)?,
         parallelism: spec.rebalancing.parallelism,
+        read_latency: duration("rebalancing.readLatency", &spec.rebalancing.read_latency)?,
         retain: duration("rebalancing.retainPreviousVersion", &spec.rebalancing.retain_previous_version)?,
         require_approval: spec.rebalancing.require_approval,
-        approved: cluster.annotations().get(APPROVE).cloned(),
+        asked: annotations::read(cluster.annotations()),
         deletion_policy: spec.deletion_policy,
         names,
     })
@@ -169,6 +172,7 @@ pub fn validate(cluster: &FortiaCluster, settings: &Settings) -> Result<Plan, In
 fn config(cluster: &FortiaCluster, names: &Names, generation: i64) -> Result<Config, Invalid> {
     let spec = &cluster.spec;
     let period = duration("world.tickPeriod", &spec.world.tick_period)?;
+    let pause = duration("rebalancing.maxCutoverPause", &spec.rebalancing.max_cutover_pause)?;
     let radius = u32::try_from(spec.world.radius).unwrap_or(1);
     let own_logs = (spec.logserver.replicas > 0)
         .then(|| format!("http://{}.{}.svc:4317", names.of("logserver"), names.namespace));
@@ -195,6 +199,7 @@ fn config(cluster: &FortiaCluster, names: &Names, generation: i64) -> Result<Con
             .clone()
             .unwrap_or_else(|| format!("http://{}.{}.svc", names.of("game"), names.namespace)),
         logs: spec.logserver.endpoint.clone().or(own_logs),
+        max_cutover_pause_ms: u64::try_from(pause.as_millis()).unwrap_or(1000),
     })
 }
 
@@ -205,10 +210,24 @@ struct PodParser<'a> {
 
 impl PodParser<'_> {
     fn server(&self, part: &'static str, pods: &Pods) -> Result<PodPlan, Invalid> {
+        self.workload(part, pods, ("20m", "32Mi", "512Mi"))
+    }
+
+    /// All of them run at once, one a source shard, and make way for players.
+    fn migrator(&self, pods: &Pods) -> Result<PodPlan, Invalid> {
+        self.workload("migrator", pods, ("50m", "64Mi", "512Mi"))
+    }
+
+    fn workload(
+        &self,
+        part: &'static str,
+        pods: &Pods,
+        resources: (&str, &str, &str),
+    ) -> Result<PodPlan, Invalid> {
         let images = &self.cluster.spec.images;
         let repository = images.repository.as_ref().unwrap_or(&self.settings.image_repository);
         let tag = images.tag.as_ref().unwrap_or(&self.settings.image_tag);
-        self.pods(part, pods, format!("{repository}/fortia-{part}:{tag}"), ("20m", "32Mi", "512Mi"))
+        self.pods(part, pods, format!("{repository}/fortia-{part}:{tag}"), resources)
     }
 
     fn redis(&self) -> Result<RedisPlan, Invalid> {
@@ -220,11 +239,11 @@ impl PodParser<'_> {
             Some(limit) => bytes("redis.resources.limits.memory", limit)? / 4 * 3,
             None => 0,
         };
-        bytes("redis.storage.size", &redis.storage.size)?;
         Ok(RedisPlan {
             nodes: redis.replicas + 1,
             engine: redis.engine,
             storage: redis.storage.clone(),
+            volume: bytes("redis.storage.size", &redis.storage.size)?,
             max_memory,
             pods,
         })
@@ -298,7 +317,7 @@ fn duration(field: &'static str, text: &str) -> Result<Duration, Invalid> {
 }
 
 /// Parses a quantity of bytes.
-fn bytes(field: &'static str, quantity: &Quantity) -> Result<u64, Invalid> {
+pub(super) fn bytes(field: &'static str, quantity: &Quantity) -> Result<u64, Invalid> {
     let refuse = || Invalid::Quantity(field, quantity.0.clone());
     let text = quantity.0.trim();
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -362,6 +381,13 @@ mod tests {
         let plan = example("{redisShards: 1, images: {repository: here, tag: dev}, game: {image: mine}}");
         assert_eq!(plan.game.pods.image, "mine");
         assert_eq!(plan.auth.pods.image, "here/fortia-auth:dev");
+    }
+
+    #[test]
+    fn the_longest_pause_of_a_flip_reaches_the_scheduler_and_the_wanted_latency_the_migrator() {
+        let plan = example("{redisShards: 1, rebalancing: {maxCutoverPause: 250ms, readLatency: 0s}}");
+        assert_eq!((plan.config.max_cutover_pause_ms, plan.read_latency), (250, Duration::ZERO));
+        assert_eq!(example("redisShards: 1").read_latency, Duration::from_millis(2));
     }
 
     #[test]

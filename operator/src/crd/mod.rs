@@ -1,5 +1,6 @@
 //! The FortiaCluster resource: what people write (`spec`) and what the operator answers (`status`).
 
+pub mod rebalance;
 mod schema;
 pub mod spec;
 pub mod status;

@@ -410,13 +410,18 @@ pub struct Rebalancing {
     #[x_kube(validation = Rule::new("duration(self) >= duration('0s') && duration(self) <= duration('720h')").message("rebalancing.retainPreviousVersion must be a duration of at most 720h, like 1h or 10s"))]
     #[serde(default = "default_retain")]
     pub retain_previous_version: String,
-    /// The longest wanted pause of writes, e.g. `1s`. This version does not enforce it yet: writes pause for as long
-    /// as the whole copy takes.
+    /// The longest pause of writes at the flip, e.g. `1s`. A flip that would take longer is not made: writes go on, and
+    /// it is tried again later.
     #[schemars(length(max = 16), regex(pattern = "^([0-9]+(ms|s|m))+$"))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10ms') && duration(self) <= duration('10m')").message("rebalancing.maxCutoverPause must be a duration between 10ms and 10m, like 1s"))]
     #[serde(default = "default_pause")]
     pub max_cutover_pause: String,
-    /// Wait in phase Planned for the annotation `fortia.dev/approve: v<n+1>`.
+    /// Carrying makes room for players when one read of a shard takes longer than this, e.g. `2ms`; `0s`: never.
+    #[schemars(length(max = 16), regex(pattern = "^([0-9]+(ms|s))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('0s') && duration(self) <= duration('10s')").message("rebalancing.readLatency must be a duration of at most 10s, like 2ms, or 0s"))]
+    #[serde(default = "default_read_latency")]
+    pub read_latency: String,
+    /// Wait in phase Planned for the annotation `fortia.dev/approve` with the ticket of `status.rebalance.plan`.
     #[serde(default)]
     pub require_approval: bool,
 }
@@ -427,6 +432,7 @@ impl Default for Rebalancing {
             parallelism: default_parallelism(),
             retain_previous_version: default_retain(),
             max_cutover_pause: default_pause(),
+            read_latency: default_read_latency(),
             require_approval: false,
         }
     }
@@ -468,4 +474,8 @@ fn default_retain() -> String {
 
 fn default_pause() -> String {
     "1s".into()
+}
+
+fn default_read_latency() -> String {
+    "2ms".into()
 }

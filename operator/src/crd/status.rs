@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rebalance::{FailedRebalance, Plan, Rebalance};
 use super::spec::Placement;
 
 /// State of a FortiaCluster. Layout, epoch, primaries and re-sharding are decided here before anything acts on them.
@@ -43,12 +44,24 @@ pub struct FortiaClusterStatus {
     /// The re-sharding that runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<Rebalance>,
-    /// The last re-sharding that failed; not tried again until the spec changes.
+    /// The last re-sharding that failed, was aborted or rolled back; not tried again until the spec changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_rebalance: Option<FailedRebalance>,
     /// How long writes stood still at the last re-sharding, in ms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_pause_ms: Option<u64>,
+    /// The re-sharding the annotation `fortia.dev/plan` asks about; nothing of it is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// Keys a second that the last re-sharding copied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rate: Option<u64>,
+    /// What the shards hold, a few seconds ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
+    /// Keys that would move, of all, in percent: to 1, 2, ... 64 shards.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<u32>,
     /// Until when the previous database version is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retain_until: Option<Time>,
@@ -83,6 +96,16 @@ impl Layout {
     }
 }
 
+/// What all serving shards hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Load {
+    /// Keys.
+    pub keys: u64,
+    /// Memory, in bytes.
+    pub bytes: u64,
+}
+
 /// How far the generation of the world is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -93,16 +116,22 @@ pub struct World {
     pub of: u64,
 }
 
-/// Parts of the bar that shows how far the world is.
+/// Parts of a bar that shows how far something is.
 const BAR: u64 = 20;
+
+/// How much is done, in percent and as `[########............]`.
+pub(super) fn bar(done: u64, of: u64) -> (u64, String) {
+    let part = |whole: u64| done.saturating_mul(whole).checked_div(of).unwrap_or(0).min(whole);
+    let (full, left) = (part(BAR) as usize, (BAR - part(BAR)) as usize);
+    (part(100), format!("[{}{}]", "#".repeat(full), ".".repeat(left)))
+}
 
 impl fmt::Display for World {
     /// A bar for people, like `120 of 289 chunks, 41 % [########............]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let World { chunks, of } = *self;
-        let part = |whole: u64| chunks.saturating_mul(whole).checked_div(of).unwrap_or(0).min(whole);
-        let (done, left) = (part(BAR) as usize, (BAR - part(BAR)) as usize);
-        write!(f, "{chunks} of {of} chunks, {} % [{}{}]", part(100), "#".repeat(done), ".".repeat(left))
+        let (percent, bar) = bar(chunks, of);
+        write!(f, "{chunks} of {of} chunks, {percent} % {bar}")
     }
 }
 
@@ -135,124 +164,6 @@ pub enum GroupState {
     Admitting,
     /// The primary has been admitted and holds the guard: from now on an empty server is an error.
     Admitted,
-}
-
-/// Phase of a re-sharding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub enum Phase {
-    /// The plan is made; no key is touched.
-    #[default]
-    Planned,
-    /// Keys are copied.
-    Copying,
-    /// Keys written since are copied again.
-    CatchingUp,
-    /// Every key is compared, both ways.
-    Verifying,
-    /// The scheduler flips the topology.
-    Cutover,
-    /// The previous version is kept.
-    Retaining,
-    /// The previous version is unlinked, surplus groups are removed.
-    Collecting,
-    /// Back to the previous version; what was copied is removed.
-    Aborting,
-}
-
-impl Phase {
-    /// The phase as servers read it.
-    pub const fn wire(self) -> wire::Phase {
-        match self {
-            Phase::Planned => wire::Phase::Planned,
-            Phase::Copying => wire::Phase::Copying,
-            Phase::CatchingUp => wire::Phase::CatchingUp,
-            Phase::Verifying => wire::Phase::Verifying,
-            Phase::Cutover => wire::Phase::Cutover,
-            Phase::Retaining => wire::Phase::Retaining,
-            Phase::Collecting => wire::Phase::Collecting,
-            Phase::Aborting => wire::Phase::Aborting,
-        }
-    }
-
-    /// The word.
-    pub const fn as_str(self) -> &'static str {
-        self.wire().as_str()
-    }
-}
-
-impl From<wire::Phase> for Phase {
-    fn from(phase: wire::Phase) -> Phase {
-        match phase {
-            wire::Phase::Planned => Phase::Planned,
-            wire::Phase::Copying => Phase::Copying,
-            wire::Phase::CatchingUp => Phase::CatchingUp,
-            wire::Phase::Verifying => Phase::Verifying,
-            wire::Phase::Cutover => Phase::Cutover,
-            wire::Phase::Retaining => Phase::Retaining,
-            wire::Phase::Collecting => Phase::Collecting,
-            wire::Phase::Aborting => Phase::Aborting,
-        }
-    }
-}
-
-/// A re-sharding and how far it is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Rebalance {
-    /// What is being done.
-    pub phase: Phase,
-    /// Generation of the spec that asked for it.
-    pub generation: i64,
-    /// What served when it began.
-    pub from: Layout,
-    /// What is to serve.
-    pub to: Layout,
-    /// The plan fits into memory and, where asked for, was approved: groups may be made.
-    pub accepted: bool,
-    /// The target has been shown to servers: keys of it may exist.
-    pub opened: bool,
-    /// The version that had to go has been unlinked everywhere.
-    pub collected: bool,
-    /// Keys to carry.
-    pub total_keys: u64,
-    /// Memory of the source shards when planned, in bytes.
-    pub total_bytes: u64,
-    /// Keys carried.
-    pub keys: u64,
-    /// Bytes that went from server to server.
-    pub bytes: u64,
-    /// Keys compared equal.
-    pub verified: u64,
-    /// Keys carried, of all, in percent.
-    pub percent: u32,
-    /// When it was planned.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<Time>,
-    /// The last tick committed before the topology flipped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub held_tick: Option<u64>,
-    /// When the topology flipped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub turned_at: Option<Time>,
-    /// How long writes stood still, in ms.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub last_pause_ms: Option<u64>,
-    /// Why it is being aborted for good; none: not aborted, or to plan anew.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
-    /// What it is waiting for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-}
-
-/// A re-sharding that failed.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct FailedRebalance {
-    /// Generation of the spec that asked for it.
-    pub generation: i64,
-    /// Why.
-    pub message: String,
 }
 
 impl From<WorldProgress> for World {

@@ -203,17 +203,23 @@ impl Redis {
         tell(&mut open, target, "REPLICAOF", &["REPLICAOF", host, &port.to_string()]).await
     }
 
-    /// Counts world keys of any version by a scan of the whole server.
+    /// Counts world keys by a scan of the whole server: of one version, or of any.
     ///
     /// # Errors
     /// When the server does not answer to the end.
-    pub async fn world_keys(&self, target: &Target, passwords: &Passwords) -> Result<u64, RedisFailed> {
+    pub async fn world_keys(
+        &self,
+        target: &Target,
+        passwords: &Passwords,
+        version: Option<u64>,
+    ) -> Result<u64, RedisFailed> {
         let mut open = self.connect(target, passwords).await?;
+        let pattern = version.map_or_else(|| "*".to_owned(), |version| format!("v{version}:*"));
         let (mut cursor, mut found) = (0u64, 0u64);
         loop {
             let (next, keys): (u64, Vec<Vec<u8>>) = cmd("SCAN")
                 .arg(cursor)
-                .arg(&["COUNT", "1000"])
+                .arg(&["MATCH", &pattern, "COUNT", "1000"])
                 .query_async(&mut open)
                 .await
                 .map_err(failed(target, "SCAN"))?;
@@ -275,6 +281,7 @@ fn parse_info(info: &str) -> Seen {
     let fields: HashMap<&str, &str> =
         info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
     let text = |name: &str| fields.get(name).copied().unwrap_or_default();
+    let number = |name: &str| text(name).parse::<u64>().unwrap_or_default();
     let role = match (text("role"), text("master_host"), text("master_port")) {
         ("master", _, _) => Role::Primary,
         (_, "127.0.0.1", "1") => Role::Fenced,
@@ -287,7 +294,9 @@ fn parse_info(info: &str) -> Seen {
         role,
         loading: text("loading") != "0",
         keys: 0,
-        used_memory: text("used_memory").parse().unwrap_or_default(),
+        used_memory: number("used_memory"),
+        idle_memory: number("used_memory_startup") + number("mem_replication_backlog"),
+        file_size: number("aof_current_size"),
         guard: None,
     }
 }

@@ -42,6 +42,10 @@ pub struct Seen {
     pub keys: u64,
     /// Memory used, in bytes.
     pub used_memory: u64,
+    /// The part of it that an empty server with these replicas would use.
+    pub idle_memory: u64,
+    /// Size of its append-only file, in bytes.
+    pub file_size: u64,
     /// Its guard.
     pub guard: Option<Guard>,
 }

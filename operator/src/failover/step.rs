@@ -247,7 +247,16 @@ mod tests {
     }
 
     fn seen(role: Role, keys: u64, guard: Option<Guard>) -> Option<Seen> {
-        Some(Seen { run_id: "run-1".into(), role, loading: false, keys, used_memory: 0, guard })
+        Some(Seen {
+            run_id: "run-1".into(),
+            role,
+            loading: false,
+            keys,
+            used_memory: 0,
+            idle_memory: 0,
+            file_size: 0,
+            guard,
+        })
     }
 
     fn authority(state: GroupState) -> status::Group {

@@ -3,21 +3,19 @@
 
 use std::time::Duration;
 
-use fortia_common::records::{Held, Progress};
+use fortia_common::records::{CutoverRecord, Progress};
 use fortia_common::topology::Topology;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::job::JobState;
-use super::plan::Sizes;
+use super::plan::{self, Sizes};
+use super::{carry, leave};
 use crate::build::names::GroupId;
+use crate::controller::annotations::{ABORT, APPROVE};
+use crate::crd::rebalance::{FailedRebalance, Phase, Reason, Rebalance};
 use crate::crd::spec::Placement;
-use crate::crd::status::{FailedRebalance, Layout, Phase, Rebalance};
-
-/// How long the pause of a flip is waited for before the previous version goes.
-const PAUSE_KNOWN_WITHIN: Duration = Duration::from_secs(30);
-/// How the word of a failed collect Job begins. It is repeated until a later one succeeds.
-const COLLECT_FAILED: &str = "the collect Job failed";
+use crate::crd::status::Layout;
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +30,12 @@ pub struct Spec {
     pub retain: Duration,
     /// Whether to wait for approval.
     pub require_approval: bool,
-    /// What was approved, like `v2`.
+    /// What was approved, like `v2-3-modulo`.
     pub approved: Option<String>,
+    /// The version that is not to be made.
+    pub aborts: Option<u64>,
+    /// The version to go back to.
+    pub back_to: Option<u64>,
 }
 
 /// A group that the layout does not need any more.
@@ -65,19 +67,19 @@ pub struct Observed<'a> {
     pub layout: Layout,
     /// The re-sharding that runs, by status.
     pub rebalance: Option<&'a Rebalance>,
-    /// The last that failed, by status.
+    /// The last that was given up, by status.
     pub failed: Option<&'a FailedRebalance>,
     /// The world exists; every group that should exist is admitted, with the rights of now.
     pub settled: bool,
-    /// The control database's topology.
+    /// The control database's topology; none when it does not answer.
     pub topology: Option<&'a Topology>,
     /// The control database carries what status says.
     pub in_sync: bool,
     /// Servers that do not yet follow the topology of now.
     pub behind: Vec<String>,
-    /// The scheduler's word that it holds.
-    pub held: Option<&'a Held>,
-    /// The Job that carries.
+    /// The scheduler's last try to flip.
+    pub cutover: Option<&'a CutoverRecord>,
+    /// The Job that carries to `to`.
     pub migrate: JobState,
     /// The Job that collects.
     pub collect: JobState,
@@ -85,6 +87,12 @@ pub struct Observed<'a> {
     pub progress: &'a [Progress],
     /// What the serving shards hold; none: not all answer.
     pub sizes: Option<Sizes>,
+    /// Replicas of serving shards that do not follow their primary.
+    pub apart: Vec<String>,
+    /// Keys of the target's version that are on the serving shards before it was ever opened; none: not looked yet.
+    pub leftovers: Option<u64>,
+    /// Keys a second that the last re-sharding copied.
+    pub rate: Option<u64>,
     /// Groups that can go and are not gone.
     pub surplus: Vec<Surplus>,
     /// The time.
@@ -96,6 +104,13 @@ pub struct Observed<'a> {
 pub enum Step {
     /// The layout is as wanted.
     Idle,
+    /// It is not, and by somebody's wish it stays so.
+    Rest {
+        /// Whose.
+        reason: Reason,
+        /// Why, and how to go on.
+        message: String,
+    },
     /// Nothing to do until something happens.
     Wait(String),
     /// It cannot go on by itself.
@@ -133,28 +148,17 @@ pub fn next(spec: &Spec, seen: &Observed<'_>) -> Step {
     let Some(now) = seen.rebalance else { return begin(spec, seen) };
     let wanted = spec.shards == now.to.shards && spec.placement == now.to.placement;
     let flipped = seen.topology.is_some_and(|topology| topology.serving == now.to.wire());
-    let before_flip = seen.layout == now.from;
-    if before_flip && flipped {
-        return Step::Adopt(Rebalance {
-            phase: Phase::Retaining,
-            held_tick: seen.held.filter(|held| held.version == now.to.version).map(|held| held.tick),
-            turned_at: Some(Time(seen.now)),
-            keys: now.total_keys.max(now.keys),
-            percent: 100,
-            message: None,
-            failure: None,
-            ..now.clone()
-        });
+    if seen.layout == now.from && flipped {
+        return adopt(seen, now);
     }
     match now.phase {
         Phase::Planned => planned(spec, seen, now, wanted),
-        Phase::Copying | Phase::CatchingUp | Phase::Verifying => carrying(seen, now, wanted),
+        Phase::Copying | Phase::CatchingUp | Phase::Verifying => carry::carrying(spec, seen, now, wanted),
         // A flip that comes before the abort is written wins: the epoch decides, and it is adopted above.
-        Phase::Cutover if !wanted => abort(now, None),
-        Phase::Cutover => Step::Wait("the scheduler flips the topology".into()),
-        Phase::Retaining => retaining(spec, seen, now, wanted),
-        Phase::Collecting => collecting(seen, now, now.from),
-        Phase::Aborting => aborting(seen, now),
+        Phase::Cutover => carry::cutting_over(spec, seen, now, wanted),
+        Phase::Retaining => leave::retaining(spec, seen, now, wanted),
+        Phase::Collecting => leave::collecting(seen, now, now.from),
+        Phase::Aborting => leave::aborting(seen, now),
     }
 }
 
@@ -163,7 +167,16 @@ fn begin(spec: &Spec, seen: &Observed<'_>) -> Step {
         return Step::Idle;
     }
     if let Some(failed) = seen.failed.filter(|failed| failed.generation == spec.generation) {
-        return Step::Refuse { reason: "RebalanceFailed", message: failed.message.clone() };
+        let message = failed.message.clone();
+        return match failed.reason {
+            reason if reason.is_trouble() => Step::Refuse { reason: reason.as_str(), message },
+            reason => Step::Rest { reason, message },
+        };
+    }
+    let to = Layout { version: seen.layout.version + 1, shards: spec.shards, placement: spec.placement };
+    if spec.aborts == Some(to.version) {
+        let message = format!("the annotation {ABORT}=v{} keeps it from beginning: remove it", to.version);
+        return Step::Rest { reason: Reason::Aborted, message };
     }
     let Some(sizes) = seen.sizes.as_ref().filter(|_| seen.settled && seen.in_sync) else {
         return Step::Wait("the cluster must be up before it is re-sharded".into());
@@ -172,33 +185,30 @@ fn begin(spec: &Spec, seen: &Observed<'_>) -> Step {
         phase: Phase::Planned,
         generation: spec.generation,
         from: seen.layout,
-        to: Layout { version: seen.layout.version + 1, shards: spec.shards, placement: spec.placement },
-        total_keys: sizes.keys(),
-        total_bytes: sizes.bytes(),
+        to,
+        plan: Some(sizes.plan(seen.layout, to, seen.rate)),
         started_at: Some(Time(seen.now)),
         ..Rebalance::default()
     })
 }
 
 fn planned(spec: &Spec, seen: &Observed<'_>, now: &Rebalance, wanted: bool) -> Step {
-    if !wanted {
-        return if now.accepted { abort(now, None) } else { Step::Finish(None) };
-    }
-    if !now.accepted {
-        let Some(sizes) = &seen.sizes else { return Step::Wait("not all shards answer".into()) };
-        if let Err(message) = sizes.fits(now.to.shards) {
-            return Step::Refuse { reason: "InsufficientMemory", message };
+    let aborted = spec.aborts == Some(now.to.version);
+    match (now.accepted, aborted, wanted) {
+        (false, true, _) if seen.leftovers != Some(0) => {
+            // What another attempt left is removed as if this one had made it.
+            return Step::Record(Rebalance {
+                phase: Phase::Aborting,
+                opened: true,
+                message: None,
+                ..now.clone()
+            });
         }
-        let ticket = format!("v{}", now.to.version);
-        if spec.require_approval && spec.approved.as_deref() != Some(ticket.as_str()) {
-            return Step::Wait(format!(
-                "{} keys to {} shards: approve with the annotation {}={ticket}",
-                now.total_keys,
-                now.to.shards,
-                crate::controller::validate::APPROVE
-            ));
-        }
-        return Step::Record(Rebalance { accepted: true, ..now.clone() });
+        (false, true, _) | (false, _, false) => return Step::Finish(None),
+        (true, true, _) => return abort(now, Some(aborted_by_annotation(spec, now))),
+        (true, _, false) => return abort(now, None),
+        (false, false, true) => return accept(spec, seen, now),
+        (true, false, true) => {}
     }
     if !seen.settled || !seen.in_sync {
         return Step::Wait("the target's groups come up".into());
@@ -206,165 +216,87 @@ fn planned(spec: &Spec, seen: &Observed<'_>, now: &Rebalance, wanted: bool) -> S
     Step::Record(Rebalance { phase: Phase::Copying, opened: true, message: None, ..now.clone() })
 }
 
-fn carrying(seen: &Observed<'_>, now: &Rebalance, wanted: bool) -> Step {
-    if !wanted {
-        return abort(now, None);
+/// Whether the plan may be carried out. Until it may, nothing is touched.
+fn accept(spec: &Spec, seen: &Observed<'_>, now: &Rebalance) -> Step {
+    let Some(sizes) = &seen.sizes else { return Step::Wait("not all shards answer".into()) };
+    let plan = sizes.plan(now.from, now.to, seen.rate);
+    if let Err(refused) = plan::fits(&plan) {
+        return Step::Refuse { reason: refused.reason, message: refused.message };
     }
-    match &seen.migrate {
-        JobState::Absent => match seen.held {
-            Some(held) if held.version == now.to.version && seen.in_sync => Step::Carry,
-            _ => Step::Wait("the scheduler holds the tick".into()),
-        },
-        JobState::Going => Step::Wait("an earlier Job goes".into()),
-        // A pod says that all is carried and verified before it ends: the tick is held, so no moment is lost.
-        JobState::Running if !all_done(now, seen.progress) => {
-            let told = with_progress(now, seen.progress);
-            if told == *now { Step::Wait("keys are carried".into()) } else { Step::Record(told) }
-        }
-        JobState::Running | JobState::Complete => {
-            let told = with_progress(now, seen.progress);
-            Step::Record(Rebalance { phase: Phase::Cutover, percent: 100, message: None, ..told })
-        }
-        JobState::Failed(why) => abort(now, Some(format!("the migrate Job failed: {why}"))),
+    if !seen.apart.is_empty() {
+        let message = format!(
+            "{} replicas do not follow their primary: {}; it begins when they do",
+            seen.apart.len(),
+            seen.apart.join(", ")
+        );
+        return Step::Refuse { reason: "NotInSync", message };
     }
-}
-
-/// Whether every source shard is carried and verified, by the word of its pod.
-fn all_done(now: &Rebalance, progress: &[Progress]) -> bool {
-    progress.len() == now.from.shards as usize && progress.iter().all(|p| p.done)
-}
-
-/// What the carrying pods have told, as one.
-fn with_progress(now: &Rebalance, progress: &[Progress]) -> Rebalance {
-    let mut told = now.clone();
-    let sum = |part: fn(&Progress) -> u64| progress.iter().map(part).sum::<u64>();
-    if let Some(total) = Some(sum(|p| p.total_keys)).filter(|_| progress.len() == now.from.shards as usize) {
-        told.total_keys = total;
-    }
-    told.keys = sum(|p| p.keys);
-    told.bytes = sum(|p| p.bytes);
-    told.verified = sum(|p| p.verified);
-    told.percent = match told.total_keys {
-        0 => 0,
-        total => u32::try_from((told.keys.min(total) * 100) / total).unwrap_or(100),
-    };
-    let slowest = progress.iter().map(|p| Phase::from(p.phase)).min();
-    // Pods that have not spoken yet are at the beginning; a phase is never left backwards by a pod that restarts.
-    if progress.len() == now.from.shards as usize {
-        told.phase = slowest.unwrap_or(Phase::Copying).clamp(Phase::Copying, Phase::Verifying).max(now.phase);
-    }
-    told
-}
-
-fn retaining(spec: &Spec, seen: &Observed<'_>, now: &Rebalance, wanted: bool) -> Step {
-    let held = seen.held.filter(|held| held.version == now.to.version);
-    if let (None, Some(pause)) = (now.last_pause_ms, held.and_then(|held| held.pause_ms)) {
-        return Step::Record(Rebalance { last_pause_ms: Some(pause), ..now.clone() });
-    }
-    let since = now
-        .turned_at
-        .as_ref()
-        .map_or(Duration::ZERO, |at| Duration::try_from(seen.now.duration_since(at.0)).unwrap_or_default());
-    // Someone who wants yet another layout no longer wants the way back.
-    if wanted && since < spec.retain {
-        let until = retain_until(now, spec.retain).map_or_else(String::new, |at| at.to_string());
-        return Step::Wait(format!("v{} is kept until {until}", now.from.version));
-    }
-    if now.last_pause_ms.is_none() && since < PAUSE_KNOWN_WITHIN {
-        return Step::Wait("the tick goes on".into());
-    }
-    if let Some(wait) = not_followed(seen) {
-        return wait;
-    }
-    Step::Record(Rebalance { phase: Phase::Collecting, message: None, ..now.clone() })
-}
-
-/// Until when the previous version is kept, once the topology has flipped.
-pub fn retain_until(now: &Rebalance, retain: Duration) -> Option<Timestamp> {
-    now.turned_at.as_ref().and_then(|at| at.0.checked_add(retain).ok())
-}
-
-fn aborting(seen: &Observed<'_>, now: &Rebalance) -> Step {
-    if !now.opened {
-        // No server has ever heard of the target: there is nothing of it to unlink.
-        return match now.collected {
-            false => Step::Record(Rebalance { collected: true, ..now.clone() }),
-            true => leave(seen, now),
-        };
-    }
-    if let Some(wait) = not_followed(seen) {
-        return wait;
-    }
-    match seen.migrate {
-        JobState::Absent => collecting(seen, now, now.to),
-        JobState::Going => Step::Wait("the migrate Job goes".into()),
-        _ if now.collected => leave(seen, now),
-        _ => Step::DeleteCarry,
-    }
-}
-
-/// Unlinks `old` and removes what only it needed.
-fn collecting(seen: &Observed<'_>, now: &Rebalance, old: Layout) -> Step {
-    if now.collected {
-        return leave(seen, now);
-    }
-    let failed = now.message.as_ref().filter(|message| message.starts_with(COLLECT_FAILED));
-    let wait = |message: String| Step::Wait(failed.cloned().unwrap_or(message));
-    match &seen.collect {
-        JobState::Absent if seen.in_sync => Step::Collect { version: old.version, shards: old.shards },
-        JobState::Absent => Step::Wait("the control database is told".into()),
-        JobState::Going => wait("an earlier Job goes".into()),
-        JobState::Running => wait(format!("keys of v{} are unlinked", old.version)),
-        JobState::Complete => Step::Record(Rebalance { collected: true, message: None, ..now.clone() }),
-        // Unlinking is repeated until it is done: nothing else can be done about it. People are told first.
-        JobState::Failed(why) => {
-            let message = Some(format!("{COLLECT_FAILED} and is repeated: {why}"));
-            if now.message == message {
-                Step::DeleteCollect
-            } else {
-                Step::Record(Rebalance { message, ..now.clone() })
-            }
+    let version = now.to.version;
+    match seen.leftovers {
+        None => return Step::Wait(format!("the shards are looked through for keys of v{version}")),
+        Some(0) => {}
+        Some(keys) => {
+            let message = format!(
+                "{keys} keys of v{version} are left of another attempt: the annotation {ABORT}=v{version} removes them"
+            );
+            return Step::Refuse { reason: "Leftovers", message };
         }
     }
+    if spec.require_approval && spec.approved.as_ref() != Some(&plan.ticket) {
+        // As planned: the numbers of now are others at every look.
+        let shown = now.plan.as_ref().unwrap_or(&plan);
+        return Step::Wait(format!(
+            "about {} of {} keys move to {} shards: approve with the annotation {APPROVE}={}",
+            shown.moved_keys, shown.keys, now.to.shards, plan.ticket
+        ));
+    }
+    Step::Record(Rebalance { accepted: true, plan: Some(plan), message: None, ..now.clone() })
 }
 
-fn leave(seen: &Observed<'_>, now: &Rebalance) -> Step {
-    if let Some(wait) = not_followed(seen) {
-        return wait;
-    }
-    if let Some(surplus) = seen.surplus.first() {
-        return match surplus.state {
-            SurplusState::Empty => Step::Remove(surplus.group),
-            SurplusState::Going => Step::Wait(format!("{} goes", surplus.group)),
-            SurplusState::Unreachable => {
-                Step::Wait(format!("{} must answer to be proven empty", surplus.group))
-            }
-            SurplusState::Holds(keys) => Step::Refuse {
-                reason: "SurplusNotEmpty",
-                message: format!("{} still holds {keys} world keys; it is not removed", surplus.group),
-            },
-        };
-    }
-    match (&seen.migrate, &seen.collect) {
-        (JobState::Absent, JobState::Absent) => Step::Finish(
-            now.failure
-                .as_ref()
-                .map(|message| FailedRebalance { generation: now.generation, message: message.clone() }),
+/// The scheduler flipped: what status says follows.
+fn adopt(seen: &Observed<'_>, now: &Rebalance) -> Step {
+    let back = now.rollback.then(|| FailedRebalance {
+        generation: now.generation,
+        reason: Reason::RolledBack,
+        message: format!(
+            "rolled back from v{} to v{}: it is not tried again until the spec changes",
+            now.from.version, now.to.version
         ),
-        (JobState::Going, _) | (JobState::Absent, JobState::Going) => Step::Wait("its Jobs go".into()),
-        (JobState::Absent, _) => Step::DeleteCollect,
-        _ => Step::DeleteCarry,
+    });
+    let flip = seen.cutover.filter(|told| told.flipped && told.version == now.to.version);
+    Step::Adopt(Rebalance {
+        phase: if now.rollback { Phase::Collecting } else { Phase::Retaining },
+        held_tick: flip.map(|told| told.tick),
+        turned_at: Some(Time(seen.now)),
+        keys: now.total_keys.unwrap_or(now.keys).max(now.keys),
+        percent: Some(100),
+        lag: None,
+        eta_seconds: None,
+        message: None,
+        failure: back,
+        ..now.clone()
+    })
+}
+
+/// Somebody said that it is not to go on.
+pub(super) fn aborted_by_annotation(spec: &Spec, now: &Rebalance) -> FailedRebalance {
+    FailedRebalance {
+        generation: spec.generation,
+        reason: Reason::Aborted,
+        message: format!(
+            "aborted by the annotation {ABORT}=v{}: it is not tried again until the annotation is gone and the spec changes",
+            now.to.version
+        ),
     }
 }
 
-fn not_followed(seen: &Observed<'_>) -> Option<Step> {
-    if !seen.in_sync {
-        return Some(Step::Wait("the control database is told".into()));
-    }
-    (!seen.behind.is_empty())
-        .then(|| Step::Wait(format!("servers must follow the new topology: {}", seen.behind.join(", "))))
-}
-
-fn abort(now: &Rebalance, failure: Option<String>) -> Step {
-    Step::Record(Rebalance { phase: Phase::Aborting, message: failure.clone(), failure, ..now.clone() })
+pub(super) fn abort(now: &Rebalance, failure: Option<FailedRebalance>) -> Step {
+    Step::Record(Rebalance {
+        phase: Phase::Aborting,
+        message: failure.as_ref().map(|failure| failure.message.clone()),
+        failure,
+        lag: None,
+        eta_seconds: None,
+        ..now.clone()
+    })
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fortia_common::pace::Pace;
-use fortia_common::topology::{Phase, Topology};
+use fortia_common::topology::Topology;
 use fortia_vec::ChunkPos;
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
 use tokio::time::Instant;
@@ -157,16 +157,16 @@ impl Feed {
         }
     }
 
-    /// Begins the pace anew whenever a hold begins or ends, until `stop`: a pause is no slow tick. The last tick before
-    /// a hold may be heard of after its begin, so the end counts too; that it may cost the first tick after it does
-    /// no harm.
-    pub(crate) async fn forget_holds(self, mut topology: watch::Receiver<Topology>, stop: CancellationToken) {
-        // With the version a hold that came and went between two looks is seen as well.
-        let state = |now: &Topology| (now.phase.is_some_and(Phase::holds_tick), now.serving.version);
-        let mut known = state(&topology.borrow_and_update());
+    /// Begins the pace anew after every cut-over, until `stop`: its pause is no slow tick.
+    pub(crate) async fn forget_pauses(
+        self,
+        mut topology: watch::Receiver<Topology>,
+        stop: CancellationToken,
+    ) {
+        let mut known = topology.borrow_and_update().serving.version;
         loop {
             let new = tokio::select! {
-                new = topology.wait_for(|now| state(now) != known) => new.map(|now| state(&now)),
+                new = topology.wait_for(|now| now.serving.version != known) => new.map(|now| now.serving.version),
                 () = stop.cancelled() => return,
             };
             let Ok(new) = new else { return };

@@ -115,7 +115,7 @@ async fn serve(
     let ticks = Ticks::new(control, server.topology());
     let following = tokio::spawn(feed.clone().follow(ticks, server.stopping()));
     let telling = tokio::spawn(feed.clone().tell(reader.clone(), server.stopping()));
-    tokio::spawn(feed.clone().forget_holds(server.topology(), server.stopping()));
+    tokio::spawn(feed.clone().forget_pauses(server.topology(), server.stopping()));
     feed.begun(&server.stopping()).await;
     let pulse = watch::Sender::new(Pulse::Open);
     let mut known = pulse.subscribe();

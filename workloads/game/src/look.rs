@@ -47,14 +47,14 @@ const LATE_PERIODS: u32 = 3;
 const LATE: Duration = Duration::from_secs(2);
 
 impl Mode {
-    /// The mode by what the shards' primaries say, whether a re-sharding holds the tick, how long ago the last tick was
-    /// committed, and how long ticks take these days.
-    pub(crate) fn of(pulse: Pulse, held: bool, quiet: Duration, period: Duration) -> Mode {
+    /// The mode by what the shards' primaries say, how long ago the last tick was committed, and how long ticks take
+    /// these days.
+    pub(crate) fn of(pulse: Pulse, quiet: Duration, period: Duration) -> Mode {
         let late = quiet > period.saturating_mul(LATE_PERIODS).max(LATE);
         match pulse {
             Pulse::Silent => Mode::ReadOnly,
             Pulse::Frozen => Mode::Paused,
-            Pulse::Open if held || late => Mode::Paused,
+            Pulse::Open if late => Mode::Paused,
             Pulse::Open => Mode::Live,
         }
     }
@@ -228,9 +228,8 @@ impl App {
 
     /// Whether ticks go on.
     pub(crate) fn mode(&self) -> Mode {
-        let held = self.topology.borrow().phase.is_some_and(|phase| phase.holds_tick());
         let wanted = Duration::from_millis(self.config.borrow().world.tick_period_ms);
-        Mode::of(*self.pulse.borrow(), held, self.feed.newest().since.elapsed(), self.feed.period(wanted))
+        Mode::of(*self.pulse.borrow(), self.feed.newest().since.elapsed(), self.feed.period(wanted))
     }
 }
 
@@ -311,22 +310,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_world_is_paused_when_held_or_frozen_or_quiet_for_three_periods_but_at_least_two_seconds() {
+    fn a_world_is_paused_when_frozen_or_quiet_for_three_periods_but_at_least_two_seconds() {
         let seconds = Duration::from_secs;
-        let of = |held, quiet, period| Mode::of(Pulse::Open, held, seconds(quiet), seconds(period));
-        assert_eq!(of(false, 2, 0), Mode::Live);
-        assert_eq!(of(false, 3, 0), Mode::Paused);
-        assert_eq!(of(false, 9, 3), Mode::Live);
-        assert_eq!(of(false, 10, 3), Mode::Paused);
-        assert_eq!(of(true, 0, 1), Mode::Paused);
-        assert_eq!(Mode::of(Pulse::Frozen, false, seconds(0), seconds(1)), Mode::Paused);
+        let of = |quiet, period| Mode::of(Pulse::Open, seconds(quiet), seconds(period));
+        assert_eq!(of(2, 0), Mode::Live);
+        assert_eq!(of(3, 0), Mode::Paused);
+        assert_eq!(of(9, 3), Mode::Live);
+        assert_eq!(of(10, 3), Mode::Paused);
+        assert_eq!(Mode::of(Pulse::Frozen, seconds(0), seconds(1)), Mode::Paused);
     }
 
     #[test]
     fn a_world_with_a_silent_shard_is_read_only_however_fresh_its_last_tick() {
-        for held in [false, true] {
-            assert_eq!(Mode::of(Pulse::Silent, held, Duration::ZERO, Duration::from_secs(1)), Mode::ReadOnly);
-        }
+        assert_eq!(Mode::of(Pulse::Silent, Duration::ZERO, Duration::from_secs(1)), Mode::ReadOnly);
     }
 
     #[test]

@@ -22,13 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) enum Pulse {
     /// All take writes.
     Open,
-    /// All answer, and some are frozen by a re-sharding.
+    /// All answer, and some are frozen by a re-sharding for longer than a cut-over takes.
     Frozen,
     /// Some do not answer.
     Silent,
 }
 
 /// Asks the shards of the topology until `stop`, at once when it changes, and tells `pulse` when the answer is another.
+/// A cut-over freezes them for a moment, which is worth no word: they count as frozen once two answers in a row say so.
 pub(crate) async fn follow(
     world: World,
     mut topology: watch::Receiver<Topology>,
@@ -36,9 +37,12 @@ pub(crate) async fn follow(
     stop: CancellationToken,
 ) {
     let beats = async {
+        let mut last = Pulse::Open;
         loop {
             let shards = topology.borrow_and_update().serving.shards;
-            let now = ask(&world, shards).await;
+            let said = ask(&world, shards).await;
+            let now = settled(*pulse.borrow(), last, said);
+            last = said;
             let was = pulse.send_replace(now);
             if was != now {
                 tracing::info!(?was, ?now, "the shards' state changed");
@@ -49,6 +53,14 @@ pub(crate) async fn follow(
         }
     };
     stop.run_until_cancelled(beats).await;
+}
+
+/// What is to be told, by what was told, what was said before, and what is said now.
+fn settled(told: Pulse, before: Pulse, said: Pulse) -> Pulse {
+    match said {
+        Pulse::Frozen if before != Pulse::Frozen => told,
+        said => said,
+    }
 }
 
 async fn ask(world: &World, shards: u32) -> Pulse {
@@ -66,5 +78,26 @@ fn of(answer: Option<Result<Guard, RdbError>>) -> Pulse {
             Pulse::Silent
         }
         None => Pulse::Silent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_that_are_frozen_for_a_moment_only_are_open_all_the_time() {
+        let told = |all: &[Pulse]| {
+            let (mut told, mut before) = (Pulse::Open, Pulse::Open);
+            for said in all {
+                (told, before) = (settled(told, before, *said), *said);
+            }
+            told
+        };
+        assert_eq!(told(&[Pulse::Frozen]), Pulse::Open);
+        assert_eq!(told(&[Pulse::Frozen, Pulse::Open, Pulse::Frozen]), Pulse::Open);
+        assert_eq!(told(&[Pulse::Frozen, Pulse::Frozen]), Pulse::Frozen);
+        assert_eq!(told(&[Pulse::Silent, Pulse::Frozen]), Pulse::Silent);
+        assert_eq!(told(&[Pulse::Frozen, Pulse::Frozen, Pulse::Open]), Pulse::Open);
     }
 }

@@ -59,8 +59,7 @@ pub(crate) fn of_order(refused: Refused) -> Problem {
 
 /// Nothing is written now; reads go on.
 pub(crate) fn paused() -> Problem {
-    let detail =
-        "the world's mode is paused while its data is moved: it can be seen, orders are taken again soon";
+    let detail = "the world's mode is paused while its data changes hands: it can be seen, orders are taken again soon";
     Problem::unavailable(detail, SOON).of_kind("/problems/paused", "The world is paused")
 }
 

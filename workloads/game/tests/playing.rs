@@ -180,33 +180,42 @@ async fn orders_one_may_not_give_are_refused_with_the_reason() {
     assert!(detail.starts_with("80,0,1 is outside the world"), "{detail}");
 }
 
+/// Sets the guards of all shards, for a re-sharding from version 1 to 2.
+async fn set_guards(game: &Game, epoch: u64, state: &str) {
+    for (i, shard) in game.plane.shards.iter().enumerate() {
+        let (group, index, epoch) = (format!("shard-{i}"), i.to_string(), epoch.to_string());
+        let function = ["FCALL", "fortia_guard", "1", "fortia:guard", fortia_testredis::CLUSTER];
+        let setting = [&group, &index, &epoch, "1", state, "2", ""];
+        shard.run::<()>(&[&function[..], &setting[..]].concat()).await;
+    }
+}
+
+#[tokio::test]
+async fn who_gives_an_order_in_the_moment_of_a_cut_over_waits_and_sees_no_error() {
+    let mut game = Game::start(2).await;
+    let token = settled(&game, "thor", 7).await;
+    game.commit(1, &[column(AT, Block::Stone, &[7])], &[unit(7, "thor", AT)]).await;
+    game.until_tick(1).await;
+    let topology = game.plane.retarget(2, Phase::Cutover).await;
+    set_guards(&game, topology.epoch, "frozen").await;
+    let orders = json!({"orders": [{"unit": "7", "order": {"kind": "hold"}}]});
+    let give = game.post("/actions", &token).json(&orders).send();
+    let thaw = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        set_guards(&game, topology.epoch, "copying").await;
+    };
+    let (answer, ()) = tokio::join!(give, thaw);
+    assert_eq!(answer.expect("an answer").status(), StatusCode::ACCEPTED);
+}
+
 #[tokio::test]
 async fn a_frozen_world_takes_no_orders_but_is_seen() {
     let mut game = Game::start(2).await;
     let token = settled(&game, "thor", 7).await;
     game.commit(1, &[column(AT, Block::Stone, &[7])], &[unit(7, "thor", AT)]).await;
     game.until_tick(1).await;
-    let topology = game.plane.retarget(2, Phase::Copying).await;
-    let target = topology.target.expect("a target").version.to_string();
-    for (i, shard) in game.plane.shards.iter().enumerate() {
-        let (group, index, epoch) = (format!("shard-{i}"), i.to_string(), topology.epoch.to_string());
-        let cluster = fortia_testredis::CLUSTER;
-        let freeze = [
-            "FCALL",
-            "fortia_guard",
-            "1",
-            "fortia:guard",
-            cluster,
-            &group,
-            &index,
-            &epoch,
-            "1",
-            "frozen",
-            &target,
-            "",
-        ];
-        shard.run::<()>(&freeze).await;
-    }
+    let topology = game.plane.retarget(2, Phase::Cutover).await;
+    set_guards(&game, topology.epoch, "frozen").await;
     let orders = json!({"orders": [{"unit": "7", "order": {"kind": "hold"}}]});
     let refused = game.post("/actions", &token).json(&orders).send().await.expect("an answer");
     assert_eq!(refused.headers()["retry-after"], "1");

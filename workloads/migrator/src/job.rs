@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
-/// How long a pod waits for the scheduler to freeze the shards: the operator may start it a little early.
+/// How long a pod waits for the scheduler to set the guards: the operator may start it a little early.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const PHASE: &str = "FORTIA_PHASE";
 const FROM: &str = "FORTIA_FROM";
 const INDEX: &str = "JOB_COMPLETION_INDEX";
+const PARALLELISM: &str = "FORTIA_PARALLELISM";
+const READ_LATENCY: &str = "FORTIA_READ_LATENCY";
 
 /// Kinds of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Copy, catch up, verify.
     Copy,
+    /// Catch up and verify: the target was served before, and what was written since is noted.
+    CatchUp,
     /// Unlink.
     Collect,
 }
@@ -27,7 +31,11 @@ pub struct Job {
     pub from: u64,
     /// The shard worked on.
     pub index: u32,
-    /// Longest wait for the shards to be frozen.
+    /// Sources copied from at once.
+    pub parallelism: u32,
+    /// What a read of a busy server may take; none: the work is not throttled.
+    pub read_latency: Option<Duration>,
+    /// Longest wait for guards to be as the work needs them.
     pub patience: Duration,
 }
 
@@ -35,7 +43,7 @@ pub struct Job {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum JobError {
     /// The phase is absent or has no work for a migrator.
-    #[error("environment value {PHASE}={0:?} is no work: set it to Copying or Collecting")]
+    #[error("environment value {PHASE}={0:?} is no work: set it to Copying, CatchingUp or Collecting")]
     Phase(String),
     /// A number is absent or none.
     #[error("environment value {0}={1:?} is not a number: set it to {2}")]
@@ -43,6 +51,11 @@ pub enum JobError {
 }
 
 impl Job {
+    /// The work on one shard, not throttled, with all sources at once.
+    pub fn new(work: Work, from: u64, index: u32) -> Job {
+        Job { work, from, index, parallelism: u32::MAX, read_latency: None, patience: PATIENCE }
+    }
+
     /// Reads the process environment.
     ///
     /// # Errors
@@ -59,38 +72,61 @@ impl Job {
         let value = |name| get(name).unwrap_or_default();
         let work = match value(PHASE).as_str() {
             "Copying" => Work::Copy,
+            "CatchingUp" => Work::CatchUp,
             "Collecting" => Work::Collect,
             other => return Err(JobError::Phase(other.to_owned())),
         };
-        let from = value(FROM);
-        let from = from.parse().map_err(|_| JobError::Number(FROM, from, "the version to copy or unlink"))?;
-        let index = value(INDEX);
-        let index =
-            index.parse().map_err(|_| JobError::Number(INDEX, index, "the shard (Indexed Jobs do)"))?;
-        Ok(Job { work, from, index, patience: PATIENCE })
+        let from = number(FROM, value(FROM), "the version to copy or unlink")?;
+        let index = number(INDEX, value(INDEX), "the shard (Indexed Jobs do)")?;
+        let mut job = Job::new(work, from, index);
+        if let Some(text) = get(PARALLELISM) {
+            job.parallelism = number::<u32>(PARALLELISM, text, "how many sources are copied at once")?.max(1);
+        }
+        if let Some(text) = get(READ_LATENCY) {
+            let latency = number(READ_LATENCY, text, "milliseconds a read may take, or leave it out")?;
+            job.read_latency = (latency > 0).then(|| Duration::from_millis(latency));
+        }
+        Ok(job)
     }
+}
+
+fn number<T: std::str::FromStr>(name: &'static str, text: String, what: &'static str) -> Result<T, JobError> {
+    text.parse().map_err(|_| JobError::Number(name, text, what))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn job(phase: &str, from: &str, index: &str) -> Result<Job, JobError> {
-        let values = [(PHASE, phase), (FROM, from), (INDEX, index)];
+    fn job(values: &[(&str, &str)]) -> Result<Job, JobError> {
         Job::from(|name| values.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    fn plain(phase: &str, from: &str, index: &str) -> Result<Job, JobError> {
+        job(&[(PHASE, phase), (FROM, from), (INDEX, index)])
     }
 
     #[test]
     fn the_environment_of_an_indexed_job_names_the_work() {
-        let wanted = Job { work: Work::Collect, from: 4, index: 2, patience: PATIENCE };
-        assert_eq!(job("Collecting", "4", "2"), Ok(wanted));
+        assert_eq!(plain("Collecting", "4", "2"), Ok(Job::new(Work::Collect, 4, 2)));
+        assert_eq!(plain("CatchingUp", "4", "0"), Ok(Job::new(Work::CatchUp, 4, 0)));
+        let throttled =
+            [(PHASE, "Copying"), (FROM, "4"), (INDEX, "2"), (PARALLELISM, "3"), (READ_LATENCY, "2")];
+        let wanted = Job {
+            parallelism: 3,
+            read_latency: Some(Duration::from_millis(2)),
+            ..Job::new(Work::Copy, 4, 2)
+        };
+        assert_eq!(job(&throttled), Ok(wanted));
     }
 
     #[test]
     fn what_is_wrong_with_the_environment_is_said_with_what_to_set() {
-        assert_eq!(job("Retaining", "4", "2"), Err(JobError::Phase("Retaining".into())));
-        let error = job("Copying", "v4", "2").expect_err("no number").to_string();
+        assert_eq!(plain("Retaining", "4", "2"), Err(JobError::Phase("Retaining".into())));
+        let error = plain("Copying", "v4", "2").expect_err("no number").to_string();
         assert!(error.contains("FORTIA_FROM=\"v4\"") && error.contains("the version"), "{error}");
-        assert!(job("Copying", "4", "").is_err());
+        assert!(plain("Copying", "4", "").is_err());
+        let error = job(&[(PHASE, "Copying"), (FROM, "4"), (INDEX, "2"), (READ_LATENCY, "2ms")]);
+        assert!(error.expect_err("no number").to_string().contains("milliseconds"));
     }
 }

@@ -1,9 +1,14 @@
-//! The migrator: carries the keys of one source shard to the next version and proves it, or unlinks an old version.
-//! One pod of an Indexed Job; it can end anywhere and be run again from the start, even twice at once.
+//! The migrator: carries the keys of one source shard to the next version while the world goes on, and proves it; or
+//! unlinks an old version. One pod of an Indexed Job; it can end anywhere and be run again, even twice at once.
 
-mod carry;
+mod catch_up;
 mod collect;
+mod copy;
+mod follow;
 mod job;
+mod pace;
+mod pages;
+mod pod;
 mod report;
 mod verify;
 
@@ -11,16 +16,15 @@ use std::time::Duration;
 
 use fortia_common::boot::Boot;
 use fortia_common::control::Control;
+use fortia_common::failpoint::{Failed, Failpoints};
 use fortia_common::records::{Config, Progress};
 use fortia_common::topology::Topology;
 use fortia_rdb::RdbError;
 use fortia_rdb::control::ControlDb;
+use tokio::sync::watch;
 
 pub use job::{Job, JobError, Work};
 
-/// Attempts at least, and for as long as the job's patience lasts, before a failure that may pass (a server down, a
-/// newer epoch) is the Job's: the world is held meanwhile, and a Job waits longer and longer between its pods.
-const ATTEMPTS: u32 = 5;
 /// Time between two attempts, and between two looks at something waited for.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -30,6 +34,9 @@ pub enum MigrateError {
     /// A database failed.
     #[error(transparent)]
     Database(#[from] RdbError),
+    /// A failpoint said so.
+    #[error(transparent)]
+    Failpoint(#[from] Failed),
     /// The control database has no topology.
     #[error("no topology was written within {0:?}: the operator writes it")]
     NoTopology(Duration),
@@ -43,9 +50,11 @@ pub enum MigrateError {
         /// The version it serves.
         serving: u64,
     },
-    /// A shard is not held for the migration.
-    #[error("shard {shard} was not frozen for version {target} within {waited:?}: the scheduler freezes it")]
-    NotFrozen {
+    /// A guard is not as the migration needs it.
+    #[error(
+        "shard {shard} is not ready for version {target} within {waited:?}: the scheduler sets its guard"
+    )]
+    NotReady {
         /// The first shard that is not.
         shard: u32,
         /// The target version.
@@ -53,11 +62,13 @@ pub enum MigrateError {
         /// How long was waited.
         waited: Duration,
     },
-    /// A shard was written while it was being carried.
-    #[error("shard {shard} was not frozen all the time: what was copied is old")]
-    Thawed {
-        /// The shard.
-        shard: u32,
+    /// A newer pod works on the same source.
+    #[error("attempt {newer} works on shard {index}: this pod gives way")]
+    Overtaken {
+        /// The source shard.
+        index: u32,
+        /// The newer attempt.
+        newer: u64,
     },
     /// There is no such shard in the layout.
     #[error("there is no shard {index}: version {version} has {shards} shards")]
@@ -79,13 +90,13 @@ pub enum MigrateError {
         /// Who uses it.
         reason: String,
     },
-    /// After copying again, source and target still differ.
-    #[error("{count} keys of shard {index} still differ after copying again, among them {first}")]
+    /// After carrying them again, source and target still differ.
+    #[error("{count} keys of shard {index} differ after others were carried again, among them {first}")]
     Different {
         /// The source shard.
         index: u32,
         /// How many keys.
-        count: usize,
+        count: u64,
         /// The first few.
         first: String,
     },
@@ -102,65 +113,62 @@ pub enum MigrateError {
 }
 
 impl MigrateError {
-    fn is_retryable(&self) -> bool {
+    /// Whether the same work may succeed a little later.
+    fn may_pass(&self) -> bool {
         match self {
+            MigrateError::Database(RdbError::Attempt { .. }) | MigrateError::Failpoint(_) => true,
             MigrateError::Database(error) => error.is_retryable(),
-            MigrateError::Thawed { .. } => true,
             _ => false,
         }
     }
 }
 
-/// Does the pod's work, from the start; what may pass is tried again. `configured` is told the configuration as
-/// soon as it is known.
+/// Does the pod's work; what may pass is tried again. Work on a source ends when the topology has moved on: well, if
+/// it serves the target. `configured` is told the configuration as soon as it is known.
 ///
 /// # Errors
-/// When the work cannot be done; nothing that is served has been touched then.
-pub async fn run(boot: &Boot, job: &Job, configured: impl Fn(&Config)) -> Result<Progress, MigrateError> {
-    let control = ControlDb::connect(boot);
-    let begun = tokio::time::Instant::now();
-    let mut attempt = 1;
-    loop {
-        let failed = match once(boot, job, &control, &configured).await {
-            Ok(progress) => return Ok(progress),
-            Err(failed) => failed,
-        };
-        if !failed.is_retryable() || (attempt >= ATTEMPTS && begun.elapsed() >= job.patience) {
-            return Err(failed);
-        }
-        tracing::warn!(index = job.index, attempt, error = %failed, "starting again");
-        attempt += 1;
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-async fn once(
+/// When the work cannot be done, or is not wanted any more; nothing that is served has been touched then.
+pub async fn run(
     boot: &Boot,
     job: &Job,
-    control: &ControlDb,
+    failpoints: &Failpoints,
     configured: impl Fn(&Config),
 ) -> Result<Progress, MigrateError> {
-    if let Some(config) = control.config().await? {
+    let control = ControlDb::connect(boot);
+    let (topology, config) = begin(&control, job.patience).await?;
+    if let Some(config) = config {
         configured(&config);
     }
-    let topology = topology(control, job.patience).await?;
-    match job.work {
-        Work::Copy => carry::run(boot, job, control, topology).await,
-        Work::Collect => collect::run(boot, job, control, topology).await,
+    failpoints.pass("pod.started").await?;
+    let (known, topology) = watch::channel(topology);
+    let work = async {
+        match job.work {
+            Work::Copy | Work::CatchUp => pod::run(boot, job, &control, failpoints, topology).await,
+            Work::Collect => collect::run(boot, job, &control, failpoints, topology).await,
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        never = follow::follow(&control, &known) => match never {},
     }
 }
 
-async fn topology(control: &ControlDb, patience: Duration) -> Result<Topology, MigrateError> {
+/// The topology, once there is one, and the configuration, if there is one.
+async fn begin(control: &ControlDb, patience: Duration) -> Result<(Topology, Option<Config>), MigrateError> {
     let wait = async {
         loop {
-            if let Some(topology) = control.topology().await? {
-                return Ok::<_, RdbError>(topology);
+            let asked = async { Ok::<_, RdbError>((control.topology().await?, control.config().await?)) };
+            match asked.await {
+                Ok((Some(topology), config)) => return Ok((topology, config)),
+                Err(error) if !error.is_retryable() => return Err(error),
+                Ok((None, _)) => {}
+                Err(error) => tracing::warn!(%error, "the control database does not answer; trying again"),
             }
             tokio::time::sleep(PAUSE).await;
         }
     };
     match tokio::time::timeout(patience, wait).await {
-        Ok(topology) => Ok(topology?),
+        Ok(begun) => Ok(begun?),
         Err(_) => Err(MigrateError::NoTopology(patience)),
     }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use fortia_common::boot::{Boot, Service};
+use fortia_common::failpoint::Failpoints;
 use fortia_migrator::{Job, run};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -10,11 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 async fn main() -> anyhow::Result<ExitCode> {
     let boot = Boot::from_env(Service::Migrator)?;
     let job = Job::from_env()?;
+    let failpoints = Failpoints::from_env()?;
     let log = fortia_log::init(&boot);
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     // Dropping the work is safe at any point: every step can be done again.
     let code = tokio::select! {
-        done = run(&boot, &job, |config| log.ship_to(config.logs.as_deref())) => match done {
+        done = run(&boot, &job, &failpoints, |config| log.ship_to(config.logs.as_deref())) => match done {
             Ok(progress) => {
                 tracing::info!(index = job.index, keys = progress.keys, bytes = progress.bytes, "migrator done");
                 ExitCode::SUCCESS

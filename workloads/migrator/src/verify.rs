@@ -1,114 +1,261 @@
-//! Proof that a source shard and its target hold the same, both ways, by digest. Knows nothing of why they differ.
+//! Verifying: proof that the source and its targets hold the same, both ways, while the source is written. Knows when a
+//! difference is one, and how often it may be mended; nothing of where differences come from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use fortia_common::records::Proof;
 use fortia_rdb::keyspace::KeyText;
-use futures::stream::TryStreamExt;
+use fortia_rdb::migrate::engine::{Attempt, Judged, Lane, Surplus};
+use futures::future::try_join_all;
 
 use crate::MigrateError;
-use crate::carry::{AT_ONCE, Carry};
-use crate::report::Report;
+use crate::pages::{self, LANES, Pages, Scan};
+use crate::pod::{Lives, Pod};
 
-/// Where source and target are not the same.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Difference {
-    /// The target lacks the key or has another value.
-    Unequal(KeyText),
-    /// A target shard has a key that the source has not, or that belongs on another shard.
-    Surplus { shard: u32, key: KeyText },
-}
+/// Keys compared at a time.
+const BATCH: usize = 256;
+/// Suspects kept before they are looked at again.
+const SUSPECTS: usize = 65_536;
+/// Looks at a suspect that is written all the time.
+const LOOKS: u32 = 50;
+/// Time between two looks: about a round of draining.
+const BETWEEN: Duration = Duration::from_millis(20);
+/// Rest between finding differences and looking again: some rounds of draining.
+const MENDING: Duration = Duration::from_millis(100);
+/// Differing keys named in an error.
+const NAMED: usize = 5;
 
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Difference::Unequal(key) => write!(f, "{key}"),
-            Difference::Surplus { shard, key } => write!(f, "{key} (surplus on shard {shard})"),
+/// Proves the source, mending what differs once. What is written meanwhile must be drained meanwhile.
+pub(crate) async fn prove(pod: &Pod<'_>, attempt: &Attempt) -> Result<(Lives, Proof), MigrateError> {
+    let mut mended = false;
+    loop {
+        pod.failpoints.pass("verifying.forward").await?;
+        let lives = pod.lives().await?;
+        let found = Pass::new(pod, attempt, &lives).run().await?;
+        if pod.lives().await? != lives {
+            tracing::info!(index = pod.job.index, "a server was started again: nothing is proven");
+            mended = false;
+            continue;
+        }
+        if found.different > 0 {
+            let first = found.names.into_iter().collect::<Vec<_>>().join(", ");
+            tracing::warn!(
+                index = pod.job.index,
+                count = found.different,
+                first,
+                "keys differ; carried again"
+            );
+            if mended {
+                return Err(MigrateError::Different { index: pod.job.index, count: found.different, first });
+            }
+            mended = true;
+            // What was noted is drained first: noted keys do not differ.
+            tokio::time::sleep(MENDING).await;
+        } else if found.in_flux > 0 {
+            tracing::info!(
+                index = pod.job.index,
+                keys = found.in_flux,
+                "keys are written all the time; once more"
+            );
+        } else {
+            let proof = Proof { keys: found.equal, digest: format!("{:032x}", found.digest) };
+            return Ok((lives, proof));
         }
     }
 }
 
-/// All differences: every key of the source against its target, then every key of every target shard that came
-/// (or would have come) from this source against it.
-pub(crate) async fn differences(
-    carry: &Carry,
-    report: &mut Report<'_>,
-) -> Result<BTreeSet<Difference>, MigrateError> {
-    let mut different = BTreeSet::new();
-    let batches = carry.batches(carry.index, carry.from.version);
-    let compared = batches.map_ok(|keys| async move { forward(carry, carry.own(keys)).await });
-    let mut compared = std::pin::pin!(compared.try_buffer_unordered(AT_ONCE));
-    while let Some((equal, unequal)) = compared.try_next().await? {
-        report.progress.verified += equal;
-        different.extend(unequal);
-        report.step().await?;
-    }
-    for shard in 0..carry.from.shards.max(carry.to.shards) {
-        let batches = carry.batches(shard, carry.to.version);
-        let compared = batches.map_ok(|keys| async move { backward(carry, shard, keys).await });
-        let mut compared = std::pin::pin!(compared.try_buffer_unordered(AT_ONCE));
-        while let Some(found) = compared.try_next().await? {
-            different.extend(found);
-            report.step().await?;
-        }
-    }
-    Ok(different)
+/// What one pass over all keys found.
+#[derive(Default)]
+struct Found {
+    equal: u64,
+    digest: u128,
+    different: u64,
+    in_flux: u64,
+    /// The first few that differ.
+    names: BTreeSet<String>,
 }
 
-/// Compares keys of the source with their targets: how many are equal, and the others.
-async fn forward(carry: &Carry, keys: Vec<KeyText>) -> Result<(u64, Vec<Difference>), MigrateError> {
-    let mut by_shard: BTreeMap<u32, Vec<KeyText>> = BTreeMap::new();
-    for key in keys {
-        by_shard.entry(key.shard(&carry.to)).or_default().push(key);
+impl Found {
+    fn differs(&mut self, key: &KeyText, what: &str) {
+        self.different += 1;
+        if self.names.len() < NAMED {
+            self.names.insert(format!("{key}{what}"));
+        }
     }
-    let (mut equal, mut unequal) = (0, Vec::new());
-    for (shard, keys) in by_shard {
-        let source = carry.migration.digests(carry.index, carry.from.version, &keys).await?;
-        let target = carry.migration.digests(shard, carry.to.version, &keys).await?;
-        for (key, (source, target)) in keys.into_iter().zip(source.into_iter().zip(target)) {
-            match source == target {
-                true => equal += 1,
-                false => unequal.push(Difference::Unequal(key)),
+}
+
+/// From which side a key came under suspicion.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Forward,
+    Backward { source: u32 },
+}
+
+struct Pass<'a> {
+    pod: &'a Pod<'a>,
+    attempt: &'a Attempt,
+    expires: bool,
+    found: Mutex<Found>,
+    suspects: Mutex<Vec<KeyText>>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(pod: &'a Pod<'a>, attempt: &'a Attempt, lives: &Lives) -> Pass<'a> {
+        Pass { pod, attempt, expires: lives.expires, found: Mutex::default(), suspects: Mutex::default() }
+    }
+
+    fn found<T>(&self, change: impl FnOnce(&mut Found) -> T) -> T {
+        change(&mut self.found.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn run(self) -> Result<Found, MigrateError> {
+        self.pod.report.change(|progress| progress.verified = 0);
+        self.forward().await?;
+        self.pod.failpoints.pass("verifying.backward").await?;
+        // Every target is looked at by one pod: keys of all sources are on it.
+        let Pod { job, from, to, .. } = self.pod;
+        for target in (0..from.shards.max(to.shards)).filter(|target| target % from.shards == job.index) {
+            self.backward(target).await?;
+        }
+        Ok(self.found.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Every key of the source against its target.
+    async fn forward(&self) -> Result<(), MigrateError> {
+        let (sender, pages) = Pages::new();
+        let (shard, version) = (self.pod.job.index, self.pod.from.version);
+        let scan = pages::scan(self.pod, Scan { shard, version, cursor: 0, point: None }, sender);
+        let lanes = try_join_all((0..LANES).map(|_| self.compare(&pages)));
+        tokio::try_join!(scan, lanes)?;
+        let suspects = self.take_suspects(0);
+        let mut lane = self.pod.engine.lane(self.pod.job.index).await?;
+        self.judge(Side::Forward, &mut lane, suspects).await
+    }
+
+    async fn compare(&self, pages: &Pages) -> Result<(), MigrateError> {
+        let mut lane = self.pod.engine.lane(self.pod.job.index).await?;
+        while let Some(mut page) = pages.next().await {
+            let most = self.pod.pace.batch(BATCH);
+            let batches = self.pod.sizes().batches(&mut page.keys, most);
+            for batch in batches {
+                let begun = Instant::now();
+                let batch = &page.keys[batch];
+                let compared = lane.compare(batch, self.expires).await?;
+                let verified = self.found(|found| {
+                    found.equal += compared.equal;
+                    found.digest = found.digest.wrapping_add(compared.digest);
+                    found.equal
+                });
+                self.pod.report.change(|progress| progress.verified = verified);
+                if let Some(key) = batch.first() {
+                    self.pod.sizes().seen(key.class(), 0, 0);
+                }
+                self.suspect(compared.suspects);
+                self.pod.pace.rest(begun.elapsed()).await;
+            }
+            let suspects = self.take_suspects(SUSPECTS);
+            if !suspects.is_empty() {
+                self.judge(Side::Forward, &mut lane, suspects).await?;
             }
         }
+        Ok(())
     }
-    Ok((equal, unequal))
-}
 
-/// Compares keys found on a target shard with the source they must have come from.
-async fn backward(carry: &Carry, shard: u32, keys: Vec<KeyText>) -> Result<Vec<Difference>, MigrateError> {
-    let of_source = keys.into_iter().filter(|key| key.shard(&carry.from) == carry.index);
-    let (placed, misplaced): (Vec<KeyText>, Vec<KeyText>) =
-        of_source.partition(|key| key.shard(&carry.to) == shard);
-    let source = carry.migration.digests(carry.index, carry.from.version, &placed).await?;
-    let target = carry.migration.digests(shard, carry.to.version, &placed).await?;
-    let mut different: Vec<Difference> =
-        misplaced.into_iter().map(|key| Difference::Surplus { shard, key }).collect();
-    for (key, (source, target)) in placed.into_iter().zip(source.into_iter().zip(target)) {
-        match source {
-            None if target.is_some() => different.push(Difference::Surplus { shard, key }),
-            source if source != target => different.push(Difference::Unequal(key)),
-            _ => {}
-        }
+    fn suspect(&self, keys: Vec<KeyText>) {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).extend(keys);
     }
-    Ok(different)
-}
 
-/// Copies again what is unequal and removes what is surplus.
-pub(crate) async fn mend(carry: &Carry, different: BTreeSet<Difference>) -> Result<(), MigrateError> {
-    let mut unequal = Vec::new();
-    let mut surplus: BTreeMap<u32, Vec<KeyText>> = BTreeMap::new();
-    for one in different {
-        match one {
-            Difference::Unequal(key) => unequal.push(key),
-            Difference::Surplus { shard, key } => surplus.entry(shard).or_default().push(key),
+    /// All suspects, if there are so many.
+    fn take_suspects(&self, least: usize) -> Vec<KeyText> {
+        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        if suspects.len() < least { Vec::new() } else { std::mem::take(&mut suspects) }
+    }
+
+    /// Every key of the new version on a target against the source it must have come from.
+    async fn backward(&self, target: u32) -> Result<(), MigrateError> {
+        let (sender, pages) = Pages::new();
+        let version = self.pod.to.version;
+        let scan = pages::scan(self.pod, Scan { shard: target, version, cursor: 0, point: None }, sender);
+        let unknown = Mutex::new(BTreeMap::new());
+        let lanes = try_join_all((0..LANES).map(|_| self.account(target, &pages, &unknown)));
+        tokio::try_join!(scan, lanes)?;
+        for (source, keys) in unknown.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let mut lane = self.pod.engine.lane(source).await?;
+            self.judge(Side::Backward { source }, &mut lane, keys).await?;
         }
+        Ok(())
     }
-    for (shard, keys) in surplus {
-        carry.migration.remove(shard, &carry.to, &keys).await?;
+
+    async fn account(
+        &self,
+        target: u32,
+        pages: &Pages,
+        unknown: &Mutex<BTreeMap<u32, Vec<KeyText>>>,
+    ) -> Result<(), MigrateError> {
+        let mut lane = self.pod.engine.lane(self.pod.job.index).await?;
+        while let Some(page) = pages.next().await {
+            let begun = Instant::now();
+            let mut misplaced = Vec::new();
+            for one in lane.surplus(target, page.keys).await? {
+                match one {
+                    Surplus::Misplaced(key) => misplaced.push(key),
+                    Surplus::Unknown(key) => {
+                        let mut unknown = unknown.lock().unwrap_or_else(PoisonError::into_inner);
+                        unknown.entry(key.shard(&self.pod.from)).or_default().push(key);
+                    }
+                }
+            }
+            if !misplaced.is_empty() {
+                lane.remove_misplaced(self.attempt, target, &misplaced).await?;
+                self.mended(&misplaced, &format!(" (on shard {target})")).await?;
+            }
+            self.pod.pace.rest(begun.elapsed()).await;
+        }
+        Ok(())
     }
-    for keys in unequal.chunks(256) {
-        carry.migration.copy(carry.index, &carry.from, &carry.to, keys).await?;
+
+    /// Looks at keys again until they are equal, different, or have been written all the time.
+    async fn judge(&self, side: Side, lane: &mut Lane, mut keys: Vec<KeyText>) -> Result<(), MigrateError> {
+        let source = match side {
+            Side::Forward => self.pod.job.index,
+            Side::Backward { source } => source,
+        };
+        for _ in 0..LOOKS {
+            let (mut different, mut again) = (Vec::new(), Vec::new());
+            for key in keys {
+                match lane.judge(&key).await? {
+                    // A key that is gone from both has no digest.
+                    Judged::Equal(digest) if side == Side::Forward => self.found(|found| {
+                        found.equal += u64::from(digest != 0);
+                        found.digest = found.digest.wrapping_add(digest);
+                    }),
+                    // Neither has it any more, or it was counted forward.
+                    Judged::Equal(_) => {}
+                    Judged::Dirty => again.push(key),
+                    Judged::Different => different.push(key),
+                }
+            }
+            if !different.is_empty() {
+                // The drain carries them: one way into the target for all that changes.
+                self.pod.engine.note(source, &different).await?;
+                self.mended(&different, "").await?;
+            }
+            keys = again;
+            if keys.is_empty() {
+                return Ok(());
+            }
+            tokio::time::sleep(BETWEEN).await;
+        }
+        self.pod.engine.note(source, &keys).await?;
+        self.found(|found| found.in_flux += keys.len() as u64);
+        Ok(())
     }
-    Ok(())
+
+    async fn mended(&self, keys: &[KeyText], what: &str) -> Result<(), MigrateError> {
+        self.found(|found| keys.iter().for_each(|key| found.differs(key, what)));
+        self.pod.report.change(|progress| progress.mended += keys.len() as u64);
+        Ok(self.pod.failpoints.pass("verifying.mended").await?)
+    }
 }

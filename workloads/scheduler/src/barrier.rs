@@ -43,6 +43,7 @@ struct Round {
 pub struct Barrier {
     epoch: u64,
     topology_epoch: u64,
+    memory_since: u64,
     committed: u64,
     regions: Vec<RegionPos>,
     costs: Costs,
@@ -74,6 +75,7 @@ impl Barrier {
         Barrier {
             epoch: lease_epoch << 20,
             topology_epoch,
+            memory_since: topology_epoch,
             committed,
             regions,
             costs,
@@ -123,8 +125,8 @@ impl Barrier {
             Event::Raised { epoch, ok } => self.raised(epoch, ok),
             Event::Committed { tick } => self.commit(tick),
             Event::Deadline(place) => self.late(place),
-            Event::Changed { topology_epoch } => {
-                self.topology_epoch = topology_epoch;
+            Event::Changed { topology_epoch, memory_since } => {
+                (self.topology_epoch, self.memory_since) = (topology_epoch, memory_since);
                 self.stale = Some(format!("topology epoch {topology_epoch}"));
                 Vec::new()
             }
@@ -239,6 +241,7 @@ impl Barrier {
                 inbox: sorted(inboxes.remove(name.as_str()).unwrap_or_default()),
                 changed: changed.to_vec(),
                 edit_strategy: self.edit_strategy.into(),
+                memory_since: self.memory_since,
             };
             waiting.insert(*conn);
             commands.push(Command::Send { conn: *conn, frame });

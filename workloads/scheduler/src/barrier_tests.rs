@@ -204,9 +204,10 @@ fn a_changed_topology_or_an_epoch_that_did_not_reach_all_shards_asks_for_a_new_e
     let first = start(&mut barrier);
     assert_eq!(first[0].1.epoch, epoch + 1);
     finish(&mut barrier, first);
-    barrier.next(Event::Changed { topology_epoch: 8 });
+    barrier.next(Event::Changed { topology_epoch: 8, memory_since: 7 });
     let second = start(&mut barrier);
-    assert_eq!((second[0].1.epoch, second[0].1.topology_epoch), (epoch + 2, 8));
+    let told = |frame: &Frame| (frame.epoch, frame.topology_epoch, frame.memory_since);
+    assert_eq!(told(&second[0].1), (epoch + 2, 8, 7), "memory outlives a topology that changes no shard");
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub enum Event {
     Changed {
         /// Epoch of the new topology.
         topology_epoch: u64,
+        /// Oldest epoch of a topology under which what tickers know is still the world.
+        memory_since: u64,
     },
 }
 

@@ -1,18 +1,22 @@
 //! The executor of a leader: feeds the barrier with what happens and carries out its commands. Knows streams, clock
-//! and databases; what is to be done is decided in `barrier` and `hold`.
+//! and databases; what is to be done is decided in `barrier` and `cutover`.
 
 mod between;
+mod flip;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use fortia_common::boot::Boot;
+use fortia_common::failpoint::Failpoints;
 use fortia_common::pace::Pace;
-use fortia_common::records::{Config, Held};
-use fortia_common::topology::Topology;
+use fortia_common::records::{Config, CutoverRecord};
+use fortia_common::topology::{Phase, Topology};
 use fortia_proto::tick::v1::{Committed, Stage};
 use fortia_proto::world::v1::ChunkPos;
 use fortia_rdb::RdbError;
 use fortia_rdb::control::ControlDb;
+use fortia_rdb::migrate::cutover::Cutover;
 use fortia_rdb::world::World;
 use fortia_vec::regions_of;
 use tokio::sync::{mpsc, watch};
@@ -21,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assign::Costs;
 use crate::barrier::Barrier;
+use crate::cutover::{Guards, Pending};
 use crate::exchange::{Command, Conn, Event, Place, Why};
-use crate::hold::{self, Guards};
 use crate::metrics::Metrics;
 use crate::patience::Patience;
 use crate::streams::{Happening, Ticker};
@@ -40,7 +44,10 @@ const BACKOFF: Duration = Duration::from_secs(2);
 /// What a leader works with.
 pub(crate) struct Tools {
     pub(crate) control: ControlDb,
+    pub(crate) boot: Boot,
     pub(crate) world: World,
+    pub(crate) cutover: Cutover,
+    pub(crate) failpoints: Failpoints,
     pub(crate) topology: watch::Receiver<Topology>,
     pub(crate) config: watch::Receiver<Config>,
     pub(crate) metrics: Metrics,
@@ -117,8 +124,12 @@ struct Leader<'a> {
     barrier: Barrier,
     tickers: HashMap<Conn, Ticker>,
     topology: Topology,
-    held: Option<Held>,
+    /// Oldest epoch of a topology under which what tickers know is still the world.
+    memory_since: u64,
     guards: Guards,
+    pending: Pending,
+    /// What the last try to cut over came to, until the control database has it.
+    untold: Option<CutoverRecord>,
     /// When to look what is to be done; only while no tick runs.
     due: Instant,
     /// The next tick does not begin before.
@@ -143,7 +154,6 @@ impl<'a> Leader<'a> {
             tools.control.committed().await.map(|t| Some(t.unwrap_or(0)))
         })
         .await;
-        let held = insist("the held record", || async { tools.control.held().await.map(Some) }).await;
         let topology = tools.topology.borrow().clone();
         tracing::info!(lease, committed, radius = info.radius, "leading");
         tools.metrics.tick.set(committed);
@@ -159,9 +169,15 @@ impl<'a> Leader<'a> {
                 Costs::new(info.radius),
             ),
             tickers: HashMap::new(),
+            memory_since: topology.epoch,
+            // The one before may still be at its flip: it is fenced before anything is written.
+            guards: match topology.phase {
+                Some(Phase::Cutover) => Guards::Ahead,
+                _ => Guards::Unknown,
+            },
+            pending: Pending::default(),
+            untold: None,
             topology,
-            held,
-            guards: Guards::Unknown,
             due: now,
             paced: now,
             deadline: None,
@@ -177,6 +193,11 @@ impl<'a> Leader<'a> {
 
     fn period(&self) -> Duration {
         Duration::from_millis(self.tools.config.borrow().world.tick_period_ms.max(1))
+    }
+
+    /// Longest time for which a cut-over may keep writes from being made.
+    fn most_pause(&self) -> Duration {
+        Duration::from_millis(self.tools.config.borrow().max_cutover_pause_ms.max(1))
     }
 
     async fn happened(&mut self, happening: Happening) -> Result<(), RdbError> {
@@ -342,16 +363,7 @@ impl<'a> Leader<'a> {
         let dilation = self.pace.dilation(period).unwrap_or_default();
         self.tools.metrics.dilation.set(dilation);
         self.tell_dilation(tick, dilation);
-        if let Some(held) = hold::resumed(self.held.as_ref(), now_ms()) {
-            match self.tools.control.set_held(&held).await {
-                Ok(()) => {
-                    tracing::info!(tick, version = held.version, pause_ms = held.pause_ms, "ticks go on");
-                    self.held = Some(held);
-                }
-                Err(error) => {
-                    tracing::warn!(tick, %error, "the end of the hold is not recorded; trying again")
-                }
-            }
-        }
+        self.pending.ticked(self.paced, self.most_pause());
+        self.tell().await;
     }
 }

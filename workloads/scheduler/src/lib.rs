@@ -1,10 +1,10 @@
-//! The scheduler: tells tickers when and what to tick, commits ticks, and holds them for a re-sharding. Any number of
+//! The scheduler: tells tickers when and what to tick, commits ticks, and cuts over between two of them. Any number of
 //! schedulers may run; the one with the lease leads.
 
 pub mod assign;
 pub mod barrier;
+pub mod cutover;
 pub mod exchange;
-pub mod hold;
 mod lead;
 mod lease;
 mod metrics;
@@ -16,10 +16,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fortia_common::boot::Boot;
+use fortia_common::failpoint::Failpoints;
 use fortia_common::server::Server;
 use fortia_log::Log;
 use fortia_proto::tick::v1::ticks_server::TicksServer;
 use fortia_rdb::control::ControlDb;
+use fortia_rdb::migrate::cutover::Cutover;
 use fortia_rdb::world::World;
 use fortia_rest::{Admin, Readiness, Registry};
 use tokio::net::TcpListener;
@@ -59,7 +61,15 @@ pub enum SchedulerError {
 ///
 /// # Errors
 /// When an address cannot be listened on, or serving fails.
-pub async fn run(mut boot: Boot, log: &Log) -> Result<(), SchedulerError> {
+pub async fn run(boot: Boot, log: &Log) -> Result<(), SchedulerError> {
+    run_with(boot, log, Failpoints::default()).await
+}
+
+/// As [`run`], with points at which a test can make it fail.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(mut boot: Boot, log: &Log, failpoints: Failpoints) -> Result<(), SchedulerError> {
     let mut registry = Registry::default();
     log.register(&mut registry);
     let metrics = Metrics::register(&mut registry);
@@ -72,7 +82,7 @@ pub async fn run(mut boot: Boot, log: &Log) -> Result<(), SchedulerError> {
     }
     let end = CancellationToken::new();
     let work = async {
-        let worked = work(boot, log, metrics, readiness.clone(), listener).await;
+        let worked = work(boot, log, metrics, readiness.clone(), listener, failpoints).await;
         end.cancel();
         worked
     };
@@ -91,6 +101,7 @@ async fn work(
     metrics: Metrics,
     readiness: Readiness,
     listener: TcpListener,
+    failpoints: Failpoints,
 ) -> Result<(), SchedulerError> {
     let control = ControlDb::connect(&boot);
     let Some(server) = Server::start(boot.clone(), control.clone(), log.set_filter()).await else {
@@ -101,6 +112,9 @@ async fn work(
     let tools = Tools {
         control,
         world: World::connect(&boot, server.topology()),
+        cutover: Cutover::new(&boot, server.topology()),
+        failpoints,
+        boot,
         topology: server.topology(),
         config: server.config(),
         metrics,

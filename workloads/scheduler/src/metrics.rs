@@ -24,6 +24,11 @@ pub(crate) struct OfReason {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct OfOutcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct OfTicker {
     ticker: String,
 }
@@ -36,9 +41,12 @@ pub(crate) struct Metrics {
     pub(crate) epoch: Gauge<u64, AtomicU64>,
     pub(crate) epochs: Counter,
     pub(crate) topology_epoch: Gauge<u64, AtomicU64>,
-    pub(crate) held: Gauge,
+    pub(crate) frozen: Gauge,
+    pub(crate) dirty_keys: Gauge<u64, AtomicU64>,
     pub(crate) dilation: Gauge<f64, AtomicU64>,
     pub(crate) tickers: Gauge,
+    pauses: Histogram,
+    cutovers: Family<OfOutcome, Counter>,
     abandoned: Family<OfReason, Counter>,
     regions: Family<OfTicker, Gauge>,
     ticks: Histogram,
@@ -57,9 +65,12 @@ impl Metrics {
             epoch: Gauge::default(),
             epochs: Counter::default(),
             topology_epoch: Gauge::default(),
-            held: Gauge::default(),
+            frozen: Gauge::default(),
+            dirty_keys: Gauge::default(),
             dilation: Gauge::default(),
             tickers: Gauge::default(),
+            pauses: seconds(),
+            cutovers: Family::default(),
             abandoned: Family::default(),
             regions: Family::default(),
             ticks: seconds(),
@@ -75,7 +86,22 @@ impl Metrics {
             "Epoch of the topology that is ticked under",
             metrics.topology_epoch.clone(),
         );
-        registry.register("held", "Whether the tick is held for a re-sharding", metrics.held.clone());
+        registry.register(
+            "frozen",
+            "Whether writes stand still to cut a re-sharding over",
+            metrics.frozen.clone(),
+        );
+        registry.register(
+            "dirty_keys",
+            "Keys written and not yet carried, as last asked for a cut-over",
+            metrics.dirty_keys.clone(),
+        );
+        registry.register(
+            "cutover_pause_seconds",
+            "How long a try to cut over kept writes from being made",
+            metrics.pauses.clone(),
+        );
+        registry.register("cutovers", "Tries to cut over: flipped, late or failed", metrics.cutovers.clone());
         registry.register(
             "dilation",
             "Time between two ticks by the wanted time, over the last 17; 1 is on time",
@@ -99,6 +125,11 @@ impl Metrics {
 
     pub(crate) fn abandoned(&self, why: Why) {
         self.abandoned.get_or_create(&OfReason { reason: why.as_str() }).inc();
+    }
+
+    pub(crate) fn tried(&self, outcome: &'static str, pause: Duration) {
+        self.pauses.observe(pause.as_secs_f64());
+        self.cutovers.get_or_create(&OfOutcome { outcome }).inc();
     }
 
     pub(crate) fn ticked(&self, took: Duration) {
@@ -130,7 +161,7 @@ impl Metrics {
     /// Sets what only a leader knows back to nothing.
     pub(crate) fn resigned(&self) {
         self.leads.set(0);
-        self.held.set(0);
+        self.frozen.set(0);
         self.dilation.set(0.0);
         self.assigned(std::iter::empty());
     }

@@ -86,12 +86,12 @@ struct Epoch {
 
 impl Epoch {
     /// Whether the frame begins the tick after the one that was committed here, so that memory is the world as it was
-    /// committed. Another leader does not know what others changed, and under another topology a shard's world may be
-    /// older than memory.
+    /// committed. Another leader does not know what others changed, and after a fail-over a shard's world may be older
+    /// than memory.
     fn precedes(&self, frame: &Frame) -> bool {
         let leader = |epoch: u64| epoch >> LEADER;
         self.next == (frame.tick, Stage::Observe)
-            && self.topology_epoch == frame.topology_epoch
+            && self.topology_epoch >= frame.memory_since
             && leader(self.epoch) == leader(frame.epoch)
     }
 
@@ -236,6 +236,7 @@ impl Runner {
             Some(mut kept) if kept.precedes(frame) => {
                 let changed: Vec<ChunkPos> = frame.changed.iter().map(to_chunk_pos).collect();
                 kept.territory.forget(&changed);
+                kept.topology_epoch = frame.topology_epoch;
                 if kept.epoch == frame.epoch { kept } else { self.reassign(kept, frame)? }
             }
             _ => self.begin(frame).await?,

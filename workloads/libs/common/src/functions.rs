@@ -4,15 +4,21 @@
 //!
 //! | function | commands | keys |
 //! |---|---|---|
-//! | `fortia_guard` | `HMGET HSET` | `fortia:guard` |
-//! | `fortia_slots` | `HMGET HSET`, in state `copying` `SADD` | `fortia:guard`, `v<n>:*` |
-//! | `fortia_write` | `HMGET HSET TYPE`, and by operation: HSET: `HSET`; SADD: `SADD`; SREM: `SREM`; ACT: `LLEN RPUSH SADD`; DEL: `DEL`; PUT…: `DEL` and `HSET`, `SADD`, `RPUSH` or `SET`, lists also `SADD`; COPY: `COPY DEL SADD`; in state `copying` `SADD` | `fortia:guard`, `v<n>:*` |
-//! | `fortia_take` | `HMGET HSET SMEMBERS SREM DEL`, in state `copying` `SADD` | `fortia:guard`, `v<n>:*` |
-//! | `fortia_lock` | `HMGET HSET TYPE DEL EXPIRE`, in state `copying` `SADD` | `fortia:guard`, `v<n>:*` |
+//! | `fortia_guard` | `HMGET HSET UNLINK` | `fortia:guard`, `v<n>:dirty` |
+//! | `fortia_slots` | `HMGET HSET`, in state `copying` `HINCRBY` | `fortia:guard`, `v<n>:*` |
+//! | `fortia_write` | `HMGET HSET TYPE`, and by operation: HSET: `HSET`; SADD: `SADD`; SREM: `SREM`; ACT: `LLEN RPUSH SADD`; DEL: `DEL`; in state `copying` `HINCRBY HSET` | `fortia:guard`, `v<n>:*` |
+//! | `fortia_take` | `HMGET HSET SMEMBERS SREM DEL`, in state `copying` `HINCRBY` | `fortia:guard`, `v<n>:*` |
+//! | `fortia_lock` | `HMGET HSET TYPE DEL EXPIRE` | `fortia:guard`, `v<n>:*` |
+//! | `fortia_attempt`, `fortia_fence` | `HMGET HGET HSET` | `fortia:guard` |
+//! | `fortia_carry` | `HMGET HGET MSET UNLINK SET APPEND HSET SADD RPUSH PEXPIREAT` | `fortia:guard`, `v<n>:*` |
+//! | `fortia_stay` | `HMGET HGET COPY UNLINK SADD` | `fortia:guard`, `v<n>:*` |
+//! | `fortia_clean` | `HMGET HGET HDEL` | `fortia:guard`, `v<n>:dirty` |
+//! | `fortia_note` | `HMGET HINCRBY HSET` | `fortia:guard`, `v<n>:dirty` |
+//! | `fortia_checkpoint` | `HMGET HGET HSET` | `fortia:guard`, `v<n>:checkpoint` |
 //! | `fortia_unlink` | `HMGET UNLINK` | `fortia:guard`, `v<n>:*` |
 //! | `fortia_topology` | `GET SET PUBLISH` | `fortia:topology`, channel `fortia:topology` |
 //! | `fortia_lease` | `TIME HMGET HSET` | `fortia:lease:scheduler` |
 //! | `fortia_commit` | `HMGET GET SET DEL XADD` | `fortia:lease:scheduler`, `fortia:committed`, `fortia:ticks` |
 
 /// Source of the function library `fortia`, for `FUNCTION LOAD REPLACE`.
-pub const LIBRARY: &str = include_str!("functions.lua");
+pub const LIBRARY: &str = concat!(include_str!("functions/tick.lua"), include_str!("functions/migrate.lua"));

@@ -4,8 +4,10 @@
 pub mod boot;
 pub mod command;
 pub mod control;
+pub mod failpoint;
 pub mod functions;
 pub mod pace;
+pub mod placement;
 pub mod records;
 pub mod server;
 pub mod topology;

@@ -1,5 +1,7 @@
 //! Names and shapes of the control database's records, for the operator and the servers alike. Knows no I/O.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::boot::Service;
@@ -21,8 +23,8 @@ pub const LEASE: &str = "fortia:lease:scheduler";
 pub const COMMITTED: &str = "fortia:committed";
 /// Stream, id `<tick>-0`, field `pb`: `fortia.tick.v1.Committed` of the last ticks.
 pub const TICKS: &str = "fortia:ticks";
-/// String: [`Held`] as JSON.
-pub const HELD: &str = "fortia:held";
+/// String: [`CutoverRecord`] as JSON.
+pub const CUTOVER: &str = "fortia:cutover";
 /// Hash on every shard: the guard; see ARCHITECTURE.md, "The data plane".
 pub const GUARD: &str = "fortia:guard";
 
@@ -59,6 +61,14 @@ pub struct Config {
     pub game_address: String,
     /// `http://host:port` of an OTLP/gRPC log receiver; none: logs stay on the terminal.
     pub logs: Option<String>,
+    /// Longest time for which the scheduler lets writes stand still to flip a re-sharding.
+    #[serde(default = "default_cutover_pause")]
+    pub max_cutover_pause_ms: u64,
+}
+
+/// One second: what players take for a slow network.
+const fn default_cutover_pause() -> u64 {
+    1000
 }
 
 /// The world's identity and pace.
@@ -113,18 +123,25 @@ pub struct Instance {
     pub config_generation: u64,
 }
 
-/// The scheduler's word that no tick runs and the serving version is frozen, or that it flipped.
+/// The scheduler's last try to flip a re-sharding, or that it flipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Held {
+pub struct CutoverRecord {
     /// The target version this is about.
     pub version: u64,
     /// The last committed tick.
     pub tick: u64,
-    /// Unix time in ms at which the hold began.
-    pub since: u64,
-    /// How long writes stood still, once the tick goes on.
-    pub pause_ms: Option<u64>,
+    /// How many tries there were.
+    pub tries: u32,
+    /// How long writes stood still in the last of them, in µs.
+    pub pause_us: u64,
+    /// Whether it flipped.
+    pub flipped: bool,
+    /// Why the last try failed.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// Unix time in ms.
+    pub at: u64,
 }
 
 /// How far one migrator pod is.
@@ -133,16 +150,69 @@ pub struct Held {
 pub struct Progress {
     /// What it is doing.
     pub phase: Phase,
-    /// Keys its source shard holds.
-    pub total_keys: u64,
+    /// Its number among those that worked on this source.
+    #[serde(default)]
+    pub attempt: u64,
+    /// Keys its source shard holds; none: not known.
+    #[serde(default)]
+    pub total_keys: Option<u64>,
     /// Keys copied (or unlinked, when collecting).
+    #[serde(default)]
     pub keys: u64,
+    /// Those of them that stayed on their server.
+    #[serde(default)]
+    pub stayed: u64,
     /// Value bytes that went through the migrator.
+    #[serde(default)]
     pub bytes: u64,
     /// Keys compared equal, source to target.
+    #[serde(default)]
     pub verified: u64,
+    /// Keys found different and carried again.
+    #[serde(default)]
+    pub mended: u64,
+    /// Keys written since they were last carried; none: not known.
+    #[serde(default)]
+    pub lag: Option<u64>,
+    /// Run ids of the servers the proof was made on, by shard.
+    #[serde(default)]
+    pub lives: BTreeMap<u32, String>,
+    /// What was proven equal.
+    #[serde(default)]
+    pub proof: Option<Proof>,
     /// Set when all is done.
+    #[serde(default)]
     pub done: bool,
+}
+
+impl Progress {
+    /// Nothing done yet.
+    pub fn new(phase: Phase) -> Progress {
+        Progress {
+            phase,
+            attempt: 0,
+            total_keys: None,
+            keys: 0,
+            stayed: 0,
+            bytes: 0,
+            verified: 0,
+            mended: 0,
+            lag: None,
+            lives: BTreeMap::new(),
+            proof: None,
+            done: false,
+        }
+    }
+}
+
+/// Every key of a source was found equal in the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proof {
+    /// How many keys.
+    pub keys: u64,
+    /// Digest of them all, 32 hex digits.
+    pub digest: String,
 }
 
 /// How far the world is made.

@@ -59,8 +59,8 @@ impl Phase {
         }
     }
 
-    /// Whether the scheduler must hold the tick, with `v<n>` frozen, in this phase.
-    pub const fn holds_tick(self) -> bool {
+    /// Whether a target version is being made in this phase.
+    pub const fn carries(self) -> bool {
         matches!(self, Phase::Copying | Phase::CatchingUp | Phase::Verifying | Phase::Cutover)
     }
 }
@@ -94,10 +94,24 @@ pub struct Topology {
     pub serving: Layout,
     /// What is being made, while a re-sharding runs.
     pub target: Option<Layout>,
+    /// What served before, while it is kept so that one can go back: it goes on being noted for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Layout>,
     /// Phase of the re-sharding, if one runs.
     pub phase: Option<Phase>,
     /// All shard groups, by index; at least as many as the larger layout needs.
     pub groups: Vec<Group>,
     /// `host:port` of the account database's primary.
     pub auth_db: String,
+}
+
+impl Topology {
+    /// Whether both serve the same world from the same servers: what was read under one holds under the other.
+    pub fn same_world(&self, other: &Topology) -> bool {
+        let primaries = |topology: &Topology| {
+            let serving = topology.groups.iter().take(topology.serving.shards as usize);
+            serving.map(|group| group.primary.clone()).collect::<Vec<_>>()
+        };
+        self.serving == other.serving && primaries(self) == primaries(other)
+    }
 }

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use crate::RdbError;
 
 /// Longest time until a connection stands and has told who it is.
-const CONNECT: Duration = Duration::from_secs(2);
+pub(crate) const CONNECT: Duration = Duration::from_secs(2);
 /// Longest wait for an answer to ordinary requests.
 pub(crate) const RESPONSE: Duration = Duration::from_secs(3);
 /// How long a server that did not answer is not tried again.
@@ -24,8 +24,8 @@ const REST: Duration = Duration::from_millis(500);
 /// With what a service logs in everywhere, and the cluster it belongs to.
 #[derive(Clone)]
 pub(crate) struct Login {
-    user: String,
-    password: String,
+    pub(crate) user: String,
+    pub(crate) password: String,
     pub(crate) cluster: String,
 }
 

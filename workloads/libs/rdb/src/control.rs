@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fortia_common::boot::Boot;
 use fortia_common::command::{Ack, Command};
 use fortia_common::control::Control;
-use fortia_common::records::{self, Config, Held, Instance, Progress, WorldProgress};
+use fortia_common::records::{self, Config, CutoverRecord, Instance, Progress, WorldProgress};
 use fortia_common::topology::Topology;
 use fortia_proto::tick::v1::Committed;
 use futures::StreamExt;
@@ -132,20 +132,20 @@ impl ControlDb {
         entries.into_iter().map(decode).collect()
     }
 
-    /// The scheduler's word on the hold of a re-sharding.
+    /// What the scheduler's last try to cut over came to.
     ///
     /// # Errors
     /// When the control database does not answer or the record cannot be understood.
-    pub async fn held(&self) -> Result<Option<Held>, RdbError> {
-        self.json(records::HELD).await
+    pub async fn cutover(&self) -> Result<Option<CutoverRecord>, RdbError> {
+        self.json(records::CUTOVER).await
     }
 
-    /// Writes the scheduler's word on the hold of a re-sharding.
+    /// Writes what the last try to cut over came to.
     ///
     /// # Errors
     /// When the control database does not answer.
-    pub async fn set_held(&self, held: &Held) -> Result<(), RdbError> {
-        self.server.one(set(records::HELD, held)?).await
+    pub async fn set_cutover(&self, record: &CutoverRecord) -> Result<(), RdbError> {
+        self.server.one(set(records::CUTOVER, record)?).await
     }
 
     /// Writes a topology, if the one that is there has the expected epoch (0: none is there).

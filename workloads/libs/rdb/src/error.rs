@@ -37,6 +37,20 @@ pub enum RdbError {
         /// What is frozen.
         reason: String,
     },
+    /// Somebody began to work on the same source later.
+    #[error("server {address}: a newer attempt works on this source: {reason}")]
+    Attempt {
+        /// Who refused.
+        address: String,
+        /// The two attempts.
+        reason: String,
+    },
+    /// A cut-over would have taken longer than it may.
+    #[error("not done within {after:?}")]
+    Late {
+        /// How long it may take.
+        after: std::time::Duration,
+    },
     /// The actions of that tick were already read.
     #[error("actions up to tick {closed} were already read")]
     Closed {
@@ -155,6 +169,8 @@ impl RdbError {
             | RdbError::Topology { .. }
             | RdbError::Busy => true,
             RdbError::Foreign { .. }
+            | RdbError::Attempt { .. }
+            | RdbError::Late { .. }
             | RdbError::Closed { .. }
             | RdbError::Conflict { .. }
             | RdbError::NotLeader { .. }
@@ -184,6 +200,7 @@ impl RdbError {
             "STALE" => RdbError::Stale { address, reason },
             "VERSION" => RdbError::WrongVersion { address, reason },
             "FROZEN" => RdbError::Frozen { address, reason },
+            "ATTEMPT" => RdbError::Attempt { address, reason },
             "CLOSED" => match reason.parse() {
                 Ok(closed) => RdbError::Closed { closed },
                 Err(_) => RdbError::Refused { address, reason: format!("{code} {reason}") },

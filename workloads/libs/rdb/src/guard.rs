@@ -1,6 +1,6 @@
 //! The guard of a shard: who may write it now. Knows its fields and how to read and set it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use fortia_common::records;
 
@@ -54,6 +54,10 @@ pub struct Guard {
     pub target: u64,
     /// Last tick whose actions were read: it takes no more.
     pub closed: u64,
+    /// Epoch at which noting for the running migration began.
+    pub since: u64,
+    /// The newest attempt to work on each source, as this server knows it.
+    pub attempts: BTreeMap<u32, u64>,
 }
 
 /// What a guard is set to; the rest of it says which server it is.
@@ -88,7 +92,13 @@ fn parse(fields: &HashMap<String, String>) -> Option<Guard> {
         state: State::parse(fields.get("state")?)?,
         target: number("target")?,
         closed: number("closed")?,
+        since: number("since").unwrap_or_default(),
+        attempts: fields.iter().filter_map(attempt).collect(),
     })
+}
+
+fn attempt((name, number): (&String, &String)) -> Option<(u32, u64)> {
+    Some((name.strip_prefix("attempt:")?.parse().ok()?, number.parse().ok()?))
 }
 
 /// Sets the guard of a server that is `group`, `index` of `cluster`.

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use fortia_common::topology::{Layout, Placement};
+use fortia_common::placement::place;
+use fortia_common::topology::Layout;
 use fortia_vec::{ChunkPos, RegionPos};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -102,26 +103,6 @@ pub fn shard_of(text: &[u8], layout: &Layout) -> u32 {
     place(xxh3_64(text), layout.shards, layout.placement)
 }
 
-/// The shard for a hash; a layout without shards has only shard 0.
-pub fn place(hash: u64, shards: u32, placement: Placement) -> u32 {
-    let shards = shards.max(1);
-    match placement {
-        Placement::Modulo => (hash % u64::from(shards)) as u32,
-        Placement::Jump => jump(hash, shards),
-    }
-}
-
-/// Jump consistent hash (Lamping and Veach, 2014).
-fn jump(mut hash: u64, shards: u32) -> u32 {
-    let (mut shard, mut next) = (0i64, 0i64);
-    while next < i64::from(shards) {
-        shard = next;
-        hash = hash.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(1);
-        next = ((shard + 1) as f64 * ((1u64 << 31) as f64 / ((hash >> 33) + 1) as f64)) as i64;
-    }
-    shard as u32
-}
-
 /// A key of the world as a migration sees it: its text without version, whatever it means.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyText(Vec<u8>);
@@ -130,9 +111,12 @@ impl KeyText {
     /// The text of a physical key of `version`; none when it is of another version or not of the world.
     pub fn of_physical(physical: &[u8], version: u64) -> Option<KeyText> {
         let text = physical.strip_prefix(prefix(version).as_bytes())?;
-        // These say something of this server, not of the world: no migration carries them.
-        let own = text == DIRTY.as_bytes() || text == ACTING.as_bytes();
-        (!own).then(|| KeyText(text.to_vec()))
+        (!is_own(text)).then(|| KeyText(text.to_vec()))
+    }
+
+    /// As [`KeyText::of_physical`], for every name of the version.
+    pub(crate) fn of_any(physical: &[u8], version: u64) -> Option<KeyText> {
+        physical.strip_prefix(prefix(version).as_bytes()).map(|text| KeyText(text.to_vec()))
     }
 
     pub(crate) fn of_dirty(member: Vec<u8>) -> KeyText {
@@ -147,6 +131,11 @@ impl KeyText {
     /// The shard the key is on.
     pub fn shard(&self, layout: &Layout) -> u32 {
         shard_of(&self.0, layout)
+    }
+
+    /// The text up to its first colon: keys of one class are alike.
+    pub fn class(&self) -> &[u8] {
+        self.0.split(|byte| *byte == b':').next().unwrap_or_default()
     }
 
     /// The text, as bytes.
@@ -175,8 +164,16 @@ impl fmt::Debug for KeyText {
 
 const DIRTY: &str = "dirty";
 const ACTING: &str = "acting";
+const CHECKPOINT: &str = "checkpoint";
+/// Locks live within one tick: between two they are worth nothing.
+const LOCK: &[u8] = b"lock:";
 
-fn prefix(version: u64) -> String {
+/// Whether a text says something of its server, not of the world: no migration carries or compares it.
+fn is_own(text: &[u8]) -> bool {
+    [DIRTY, ACTING, CHECKPOINT].iter().any(|own| text == own.as_bytes()) || text.starts_with(LOCK)
+}
+
+pub(crate) fn prefix(version: u64) -> String {
     format!("v{version}:")
 }
 
@@ -185,9 +182,14 @@ pub fn pattern(version: u64) -> String {
     prefix(version) + "*"
 }
 
-/// The set of key texts that were written while a version was being copied.
+/// The texts written while a version was being copied, each with its stamp; the empty text has the last one.
 pub fn dirty(version: u64) -> String {
     prefix(version) + DIRTY
+}
+
+/// How far copying into a version is, by source shard.
+pub fn checkpoint(version: u64) -> String {
+    prefix(version) + CHECKPOINT
 }
 
 /// The set of a shard's lists of actions, as `tick:x:y`. The functions keep it.
@@ -203,8 +205,10 @@ pub(crate) fn region(text: &str) -> Option<RegionPos> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use fortia_common::topology::Placement;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn key() -> impl Strategy<Value = WorldKey> {
         prop_oneof![
@@ -223,9 +227,12 @@ mod tests {
         #[test]
         fn a_key_survives_its_text(key in key()) {
             prop_assert_eq!(WorldKey::parse(&key.text()), Ok(key.clone()));
-            let text = KeyText::of_physical(key.physical(7).as_bytes(), 7).expect("a key of version 7");
-            prop_assert_eq!(&text, &KeyText::from(&key));
-            prop_assert_eq!(text.physical(8), key.physical(8).into_bytes());
+            let text = KeyText::of_physical(key.physical(7).as_bytes(), 7);
+            prop_assert_eq!(text.is_none(), matches!(key, WorldKey::Lock(_)));
+            if let Some(text) = text {
+                prop_assert_eq!(&text, &KeyText::from(&key));
+                prop_assert_eq!(text.physical(8), key.physical(8).into_bytes());
+            }
             prop_assert_eq!(KeyText::of_physical(key.physical(7).as_bytes(), 70), None);
         }
 
@@ -273,5 +280,13 @@ mod tests {
     fn what_says_something_of_a_server_is_no_key_of_the_world() {
         assert_eq!(KeyText::of_physical(dirty(3).as_bytes(), 3), None);
         assert_eq!(KeyText::of_physical(acting(3).as_bytes(), 3), None);
+        assert_eq!(KeyText::of_physical(checkpoint(3).as_bytes(), 3), None);
+        assert_eq!(KeyText::of_physical(b"v3:lock:1:2", 3), None);
+    }
+
+    #[test]
+    fn a_class_is_what_stands_before_the_first_colon() {
+        let class = |text: &str| KeyText(text.as_bytes().to_vec()).class().to_vec();
+        assert_eq!((class("c:1:2"), class("info"), class("")), (b"c".to_vec(), b"info".to_vec(), Vec::new()));
     }
 }

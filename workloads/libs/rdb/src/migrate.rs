@@ -1,14 +1,21 @@
-//! Keys carried from one version of the database to the next, whatever they mean: scan, copy, compare, unlink.
-//! Knows types of values and where keys belong; the order of the work is the migrator's.
+//! Keys of several versions of the database, whatever they mean: carried and compared in the modules below; scanned,
+//! counted and unlinked here. Knows types of values and where keys belong; the order of the work is the migrator's.
 
-use std::collections::BTreeMap;
+mod carry;
+mod compare;
+pub mod cutover;
+mod drain;
+pub mod engine;
+mod lane;
+mod read;
+mod wire;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use fortia_common::boot::Boot;
 use fortia_common::records;
-use fortia_common::topology::{Layout, Topology};
-use futures::future::try_join_all;
+use fortia_common::topology::Topology;
 use redis::Value;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -17,7 +24,6 @@ use crate::connection::{Server, value};
 use crate::guard::{self, Guard};
 use crate::keyspace::{self, KeyText};
 use crate::place::Shards;
-use crate::write::{Op, Writer};
 
 /// Keys looked at in one step of a scan.
 const SCANNED: u64 = 256;
@@ -28,15 +34,6 @@ const RESPONSE: Duration = Duration::from_secs(20);
 pub struct Migration {
     shards: Shards,
     topology: Topology,
-}
-
-/// What a batch copied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Copied {
-    /// Keys.
-    pub keys: u64,
-    /// Value bytes read and written; keys that stay on their server are copied inside it and add none.
-    pub bytes: u64,
 }
 
 /// A digest of a key's type and content, equal for equal values whatever the order of fields and members.
@@ -76,24 +73,40 @@ impl Migration {
     /// # Errors
     /// When the shard does not answer.
     pub async fn scan(&self, shard: u32, version: u64, cursor: u64) -> Result<Scanned, RdbError> {
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(keyspace::pattern(version)).arg("COUNT").arg(SCANNED);
-        let (cursor, found): (u64, Vec<Vec<u8>>) =
-            self.shards.primary(&self.topology, shard)?.get(scan).await?;
-        Ok(Scanned {
-            cursor,
-            keys: found.iter().filter_map(|key| KeyText::of_physical(key, version)).collect(),
-        })
+        let (cursor, found) = self.scan_step(shard, version, cursor).await?;
+        let text = |name: &Vec<u8>| KeyText::of_physical(name, version);
+        Ok(Scanned { cursor, keys: found.iter().filter_map(text).collect() })
     }
 
-    /// How many keys of a version a shard has.
+    async fn scan_step(
+        &self,
+        shard: u32,
+        version: u64,
+        cursor: u64,
+    ) -> Result<(u64, Vec<Vec<u8>>), RdbError> {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(keyspace::pattern(version)).arg("COUNT").arg(SCANNED);
+        self.shards.primary(&self.topology, shard)?.get(scan).await
+    }
+
+    /// As [`Migration::scan`], with what a version has beside keys of the world: for those who take all of it away.
+    ///
+    /// # Errors
+    /// As [`Migration::scan`].
+    pub async fn scan_all(&self, shard: u32, version: u64, cursor: u64) -> Result<Scanned, RdbError> {
+        let (cursor, found) = self.scan_step(shard, version, cursor).await?;
+        let text = |name: &Vec<u8>| KeyText::of_any(name, version);
+        Ok(Scanned { cursor, keys: found.iter().filter_map(text).collect() })
+    }
+
+    /// How many names of a version a shard has, those included that are no keys of the world.
     ///
     /// # Errors
     /// When the shard does not answer.
     pub async fn count(&self, shard: u32, version: u64) -> Result<u64, RdbError> {
         let (mut cursor, mut keys) = (0, 0);
         loop {
-            let step = self.scan(shard, version, cursor).await?;
+            let step = self.scan_all(shard, version, cursor).await?;
             keys += step.keys.len() as u64;
             cursor = step.cursor;
             if cursor == 0 {
@@ -102,65 +115,10 @@ impl Migration {
         }
     }
 
-    /// Copies keys of shard `source` to where `to` places them: inside the server where they stay, through here
-    /// where they move. Keys that are gone from the source are removed from the target.
-    ///
-    /// # Errors
-    /// `Corrupt` for a value of a type no world has; otherwise when a guard refuses or a shard does not answer.
-    pub async fn copy(
-        &self,
-        source: u32,
-        from: &Layout,
-        to: &Layout,
-        keys: &[KeyText],
-    ) -> Result<Copied, RdbError> {
-        let (stay, moved): (Vec<&KeyText>, Vec<&KeyText>) =
-            keys.iter().partition(|key| key.shard(to) == source);
-        let mut by_shard: BTreeMap<u32, Vec<(Vec<u8>, Op)>> = BTreeMap::new();
-        for key in stay {
-            let copy = Op::Copy { from: key.physical(from.version) };
-            by_shard.entry(source).or_default().push((key.physical(to.version), copy));
-        }
-        let mut bytes = 0;
-        let values = self.values(source, from.version, &moved).await?;
-        for (key, found) in moved.into_iter().zip(values) {
-            bytes += found.len();
-            by_shard.entry(key.shard(to)).or_default().push((key.physical(to.version), found.put()));
-        }
-        self.write(to, by_shard).await?;
-        Ok(Copied { keys: keys.len() as u64, bytes })
-    }
-
-    /// Removes keys of version `to` from a shard, through its guard: only while a migration fills that version.
-    ///
-    /// # Errors
-    /// When the guard refuses or the shard does not answer.
-    pub async fn remove(&self, shard: u32, to: &Layout, keys: &[KeyText]) -> Result<(), RdbError> {
-        let deletes = keys.iter().map(|key| (key.physical(to.version), Op::Delete)).collect();
-        self.write(to, BTreeMap::from([(shard, deletes)])).await
-    }
-
-    async fn write(&self, to: &Layout, by_shard: BTreeMap<u32, Vec<(Vec<u8>, Op)>>) -> Result<(), RdbError> {
-        let writer = Writer {
-            cluster: self.shards.cluster(),
-            epoch: self.topology.epoch,
-            tick_epoch: 0,
-            version: to.version,
-        };
-        try_join_all(by_shard.into_iter().filter(|(_, operations)| !operations.is_empty()).map(
-            |(shard, operations)| {
-                let calls = writer.calls(&operations);
-                async move { self.shards.primary(&self.topology, shard)?.ask(&calls).await.map(drop) }
-            },
-        ))
-        .await?;
-        Ok(())
-    }
-
     /// Digests of keys of a version on a shard, in the order asked; none where there is no such key.
     ///
     /// # Errors
-    /// As [`Migration::copy`].
+    /// `Corrupt` for a value of a type no world has; otherwise when the shard does not answer.
     pub async fn digests(
         &self,
         shard: u32,
@@ -181,12 +139,12 @@ impl Migration {
         self.unlink_physical(shard, version, keys.iter().map(|key| key.physical(version)).collect()).await
     }
 
-    /// Unlinks what a version has beside keys of the world: the sets of written keys and of lists of actions.
+    /// Unlinks what a version has beside keys of the world: written keys, lists of actions and checkpoints.
     ///
     /// # Errors
     /// As [`Migration::unlink`].
     pub async fn unlink_own(&self, shard: u32, version: u64) -> Result<(), RdbError> {
-        let own = [keyspace::dirty(version), keyspace::acting(version)];
+        let own = [keyspace::dirty(version), keyspace::acting(version), keyspace::checkpoint(version)];
         self.unlink_physical(shard, version, own.map(String::into_bytes).into()).await.map(drop)
     }
 
@@ -198,31 +156,6 @@ impl Migration {
         call.arg("fortia_unlink").arg(keys.len() + 1).arg(records::GUARD).arg(keys);
         call.arg(self.shards.cluster()).arg(self.topology.epoch).arg(version);
         self.shards.primary(&self.topology, shard)?.one(call).await
-    }
-
-    /// Some of the keys written while the version was being copied; empty when there are none left.
-    ///
-    /// # Errors
-    /// When the shard does not answer.
-    pub async fn dirty(&self, shard: u32, version: u64) -> Result<Vec<KeyText>, RdbError> {
-        let mut command = redis::cmd("SRANDMEMBER");
-        command.arg(keyspace::dirty(version)).arg(SCANNED);
-        let members: Vec<Vec<u8>> = self.shards.primary(&self.topology, shard)?.get(command).await?;
-        Ok(members.into_iter().map(KeyText::of_dirty).collect())
-    }
-
-    /// Takes keys out of the set of written keys. To be done before they are copied: a key written again in between
-    /// is then noted again.
-    ///
-    /// # Errors
-    /// When the shard does not answer.
-    pub async fn clear_dirty(&self, shard: u32, version: u64, keys: &[KeyText]) -> Result<(), RdbError> {
-        let mut command = redis::cmd("SREM");
-        command.arg(keyspace::dirty(version));
-        for key in keys {
-            command.arg(key.as_bytes());
-        }
-        self.shards.primary(&self.topology, shard)?.one(command).await
     }
 
     async fn values(&self, shard: u32, version: u64, keys: &[&KeyText]) -> Result<Vec<Found>, RdbError> {
@@ -311,26 +244,6 @@ impl Found {
     /// A key that is gone since its type was asked reads as empty; Redis has no empty hashes, sets or lists.
     fn many(all: Vec<Bytes>, as_kind: impl Fn(Vec<Bytes>) -> Found) -> Found {
         if all.is_empty() { Found::Nothing } else { as_kind(all) }
-    }
-
-    fn len(&self) -> u64 {
-        match self {
-            Found::Nothing => 0,
-            Found::Hash(all) | Found::Set(all) | Found::List(all) => {
-                all.iter().map(|one| one.len() as u64).sum()
-            }
-            Found::String(value) => value.len() as u64,
-        }
-    }
-
-    fn put(self) -> Op {
-        match self {
-            Found::Nothing => Op::Delete,
-            Found::Hash(all) => Op::PutHash(all),
-            Found::Set(all) => Op::PutSet(all),
-            Found::List(all) => Op::PutList(all),
-            Found::String(value) => Op::PutString(value),
-        }
     }
 
     fn digest(self) -> Option<ValueDigest> {

@@ -38,6 +38,16 @@ impl Shards {
         Ok(group.replicas.iter().map(|address| self.server(topology, group, shard, address)).collect())
     }
 
+    /// What a connection of one's own to the primary of a shard needs.
+    pub(crate) fn wanted_primary(&self, topology: &Topology, shard: u32) -> Result<Wanted, RdbError> {
+        let group = group(topology, shard)?;
+        Ok(self.wanted(group, shard, &group.primary))
+    }
+
+    fn wanted(&self, group: &Group, index: u32, address: &str) -> Wanted {
+        Wanted { address: address.to_owned(), login: self.login.clone(), group: group.name.clone(), index }
+    }
+
     fn server(&self, topology: &Topology, group: &Group, index: u32, address: &str) -> Arc<Server> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(server) = servers.get(&(index, address.to_owned())) {
@@ -48,13 +58,7 @@ impl Shards {
             Some(group) => group.primary == *address || group.replicas.contains(address),
             None => false,
         });
-        let wanted = Wanted {
-            address: address.to_owned(),
-            login: self.login.clone(),
-            group: group.name.clone(),
-            index,
-        };
-        let server = Server::new(wanted, self.response);
+        let server = Server::new(self.wanted(group, index, address), self.response);
         servers.insert((index, address.to_owned()), server.clone());
         server
     }

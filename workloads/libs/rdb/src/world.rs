@@ -1,8 +1,7 @@
-//! The world in its shards: reads that fall back to replicas, writes through the guards, the scheduler's holds.
+//! The world in its shards: reads that fall back to replicas, writes through the guards.
 //! Knows keys, slots and who answers; knows nothing of what chunks, entities and actions contain.
 
 mod commit;
-mod hold;
 mod read;
 mod ticks;
 
@@ -19,6 +18,7 @@ use fortia_common::topology::{Layout, Topology};
 use fortia_vec::{BlockPos, ChunkPos};
 use futures::future::try_join_all;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 use crate::RdbError;
 use crate::connection::RESPONSE;
@@ -27,8 +27,10 @@ use crate::keyspace::WorldKey;
 use crate::place::Shards;
 use crate::write::{Op, Writer};
 
-/// How long a writer waits for a newer topology after a guard has refused its epoch or version.
-const NEWER_TOPOLOGY: Duration = Duration::from_secs(2);
+/// How long a writer waits for a re-sharding that cuts over: its epoch or version is old, or nothing is written.
+const CUTOVER: Duration = Duration::from_secs(2);
+/// How often it looks whether writes go on under the topology it has.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// The shards of the world. Clones share their connections.
 #[derive(Clone)]
@@ -92,13 +94,11 @@ impl World {
     /// changes nothing.
     ///
     /// # Errors
-    /// When a guard refuses (`Frozen` while a re-sharding holds the world) or a shard does not answer.
+    /// When a guard refuses (`Frozen` while a re-sharding cuts over and takes too long) or a shard does not answer.
     pub async fn create_player(&self, name: &str, player: &Player, entities: &[u64]) -> Result<(), RdbError> {
-        let topology = self.now();
         if !entities.is_empty() {
             let ids = entities.iter().map(|id| Bytes::from(id.to_string())).collect();
-            let key = WorldKey::PlayerEntities(name.to_owned());
-            self.write(&topology, 0, vec![(key, Op::SetAdd(ids))]).await?;
+            self.write_patiently(WorldKey::PlayerEntities(name.to_owned()), Op::SetAdd(ids)).await?;
         }
         let fields = fields(&[
             ("joined", player.joined_ms.to_string()),
@@ -106,7 +106,7 @@ impl World {
             ("y", player.start.y.to_string()),
             ("z", player.start.z.to_string()),
         ]);
-        self.write(&topology, 0, vec![(WorldKey::Player(name.to_owned()), Op::HashSet(fields))]).await
+        self.write_patiently(WorldKey::Player(name.to_owned()), Op::HashSet(fields)).await
     }
 
     /// Takes entities that are gone for good off a player's list. Doing it again changes nothing.
@@ -118,8 +118,7 @@ impl World {
             return Ok(());
         }
         let ids = entities.iter().map(|id| Bytes::from(id.to_string())).collect();
-        let key = WorldKey::PlayerEntities(name.to_owned());
-        self.write(&self.now(), 0, vec![(key, Op::SetRemove(ids))]).await
+        self.write_patiently(WorldKey::PlayerEntities(name.to_owned()), Op::SetRemove(ids)).await
     }
 
     /// Writes generated chunks, as of tick 0.
@@ -152,6 +151,46 @@ impl World {
     /// When the topology has no such shard, or it does not answer.
     pub async fn guard(&self, shard: u32) -> Result<Guard, RdbError> {
         guard::read(&*self.shards.primary(&self.now(), shard)?).await
+    }
+
+    /// Writes to one key, over a cut-over.
+    async fn write_patiently(&self, key: WorldKey, op: Op) -> Result<(), RdbError> {
+        self.patiently(|topology| {
+            let written = vec![(key.clone(), op.clone())];
+            async move { self.write(&topology, 0, written).await }
+        })
+        .await
+    }
+
+    /// Writes under the topology of the moment, again while a re-sharding cuts over: keys and shards are another then.
+    async fn patiently<W: Future<Output = Result<(), RdbError>>>(
+        &self,
+        write: impl Fn(Topology) -> W,
+    ) -> Result<(), RdbError> {
+        let until = Instant::now() + CUTOVER;
+        loop {
+            let topology = self.now();
+            let epoch = topology.epoch;
+            let refused = match write(topology).await {
+                Err(
+                    refused @ (RdbError::Stale { .. }
+                    | RdbError::WrongVersion { .. }
+                    | RdbError::Frozen { .. }),
+                ) => refused,
+                done => return done,
+            };
+            if Instant::now() >= until {
+                return Err(refused);
+            }
+            let mut topology = self.topology.clone();
+            // Either comes first: the topology after the flip, or that writes go on under the one before.
+            let newer = topology.wait_for(|topology| topology.epoch > epoch);
+            // Nobody changes it any more; the answer holds it, so it goes before the next wait.
+            let closed = matches!(timeout(AGAIN, newer).await, Ok(Err(_)));
+            if closed {
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
     }
 
     /// One pipelined call per shard, all shards at once.

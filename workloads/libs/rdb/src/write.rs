@@ -28,16 +28,6 @@ pub(crate) enum Op {
     Act { tick: u64, action: Bytes },
     /// Removes the key.
     Delete,
-    /// Replaces the whole hash (field, value, field, ...).
-    PutHash(Vec<Bytes>),
-    /// Replaces the whole set.
-    PutSet(Vec<Bytes>),
-    /// Replaces the whole list.
-    PutList(Vec<Bytes>),
-    /// Replaces the whole string.
-    PutString(Bytes),
-    /// Copies another key of the same server, in the server.
-    Copy { from: Vec<u8> },
 }
 
 impl Op {
@@ -48,25 +38,13 @@ impl Op {
             Op::SetRemove(_) => "SREM",
             Op::Act { .. } => "ACT",
             Op::Delete => "DEL",
-            Op::PutHash(_) => "PUTHASH",
-            Op::PutSet(_) => "PUTSET",
-            Op::PutList(_) => "PUTLIST",
-            Op::PutString(_) => "PUTSTRING",
-            Op::Copy { .. } => "COPY",
         }
     }
 
     fn arguments(&self) -> Vec<Bytes> {
         match self {
             Op::Act { tick, action } => vec![Bytes::from(tick.to_string()), action.clone()],
-            Op::HashSet(all)
-            | Op::SetAdd(all)
-            | Op::SetRemove(all)
-            | Op::PutHash(all)
-            | Op::PutSet(all)
-            | Op::PutList(all) => all.clone(),
-            Op::PutString(value) => vec![value.clone()],
-            Op::Copy { from } => vec![Bytes::from(from.clone())],
+            Op::HashSet(all) | Op::SetAdd(all) | Op::SetRemove(all) => all.clone(),
             Op::Delete => Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fortia_common::boot::Service;
 use fortia_common::command::{Ack, Action, Command};
 use fortia_common::control::Control;
-use fortia_common::records::{self, Held, Instance, Progress};
+use fortia_common::records::{self, CutoverRecord, Instance, Progress};
 use fortia_common::topology::Phase;
 use fortia_proto::tick::v1::Committed;
 use fortia_rdb::RdbError;
@@ -161,16 +161,16 @@ async fn a_server_hears_commands_sent_after_it_started_and_acknowledges_them() {
 }
 
 #[tokio::test]
-async fn hold_and_progress_come_back_as_written() {
+async fn cut_over_and_progress_come_back_as_written() {
     let plane = DataPlane::start(1).await;
     let control = ControlDb::connect(&plane.boot(Service::Scheduler));
-    assert_eq!(control.held().await, Ok(None));
-    let held = Held { version: 2, tick: 7, since: 99, pause_ms: Some(3) };
-    control.set_held(&held).await.expect("writes");
-    assert_eq!(control.held().await, Ok(Some(held)));
+    assert_eq!(control.cutover().await, Ok(None));
+    let record =
+        CutoverRecord { version: 2, tick: 7, tries: 1, pause_us: 99, flipped: true, why: None, at: 1 };
+    control.set_cutover(&record).await.expect("writes");
+    assert_eq!(control.cutover().await, Ok(Some(record)));
     assert_eq!(control.progress(2, 0).await, Ok(None));
-    let progress =
-        Progress { phase: Phase::Copying, total_keys: 9, keys: 4, bytes: 100, verified: 0, done: false };
+    let progress = Progress { total_keys: Some(9), keys: 4, bytes: 100, ..Progress::new(Phase::Copying) };
     control.set_progress(2, 0, &progress).await.expect("writes");
     assert_eq!(control.progress(2, 0).await, Ok(Some(progress)));
 }

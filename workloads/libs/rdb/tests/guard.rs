@@ -6,9 +6,10 @@ use fortia_common::records::GUARD;
 use fortia_common::topology::{Layout, Phase, Topology};
 use fortia_rdb::RdbError;
 use fortia_rdb::guard::State;
-use fortia_rdb::world::{Changes, World};
+use fortia_rdb::migrate::cutover::Cutover;
+use fortia_rdb::world::{Changes, Player, World};
 use fortia_testredis::{CLUSTER, DataPlane};
-use fortia_vec::{ChunkPos, RegionPos};
+use fortia_vec::{BlockPos, ChunkPos, RegionPos};
 use tokio::sync::watch;
 
 async fn world(plane: &DataPlane) -> (World, watch::Sender<Topology>) {
@@ -21,6 +22,11 @@ fn one_chunk(value: &'static str) -> Changes {
         chunks: vec![(ChunkPos { x: 0, y: 0 }, Bytes::from_static(value.as_bytes()))],
         ..Changes::default()
     }
+}
+
+async fn cutover(plane: &DataPlane) -> Cutover {
+    let (_, topology) = watch::channel(plane.topology().await);
+    Cutover::new(&plane.boot(Service::Scheduler), topology)
 }
 
 const HERE: [ChunkPos; 1] = [ChunkPos { x: 0, y: 0 }];
@@ -53,12 +59,12 @@ async fn an_epoch_raised_by_the_scheduler_shuts_out_tickers_that_have_not_heard_
 async fn a_writer_of_an_older_topology_is_refused() {
     let plane = DataPlane::start(1).await;
     let (world, _sender) = world(&plane).await;
-    let mut newer = plane.topology().await;
+    let (mut newer, guards) = (plane.topology().await, cutover(&plane).await);
     newer.epoch = 9;
-    world.unfreeze(&newer).await.expect("the guard goes to epoch 9");
+    guards.open(&newer).await.expect("the guard goes to epoch 9");
     let old = world.commit_tick(1, 1, &one_chunk("old"), 0).await;
     assert!(matches!(old, Err(RdbError::Stale { .. })), "{old:?}");
-    let old = world.unfreeze(&plane.topology().await).await;
+    let old = guards.open(&plane.topology().await).await;
     assert!(matches!(old, Err(RdbError::Stale { .. })), "{old:?}");
 }
 
@@ -73,17 +79,22 @@ async fn only_the_writable_version_is_written() {
 }
 
 #[tokio::test]
-async fn a_frozen_world_takes_no_writes_until_it_is_unfrozen_and_keeps_what_it_had() {
+async fn a_frozen_world_takes_no_writes_until_it_is_noted_again_and_keeps_what_it_had() {
     let mut plane = DataPlane::start(1).await;
     let (world, sender) = world(&plane).await;
     world.commit_tick(1, 1, &one_chunk("before"), 0).await.expect("commits");
-    let topology = plane.retarget(2, Phase::Copying).await;
+    let topology = plane.retarget(2, Phase::Cutover).await;
     sender.send_replace(topology.clone());
-    world.freeze(&topology).await.expect("freezes");
-    for shard in 0..2 {
+    let guards = cutover(&plane).await;
+    guards.note(&topology).await.expect("notes");
+    let of = async |shard| {
         let guard = world.guard(shard).await.expect("a guard");
-        assert_eq!((guard.state, guard.target, guard.epoch), (State::Frozen, 2, topology.epoch));
-    }
+        (guard.state, guard.version, guard.target, guard.epoch, guard.since)
+    };
+    assert_eq!(of(0).await, (State::Copying, 1, 2, 2, 2));
+    assert_eq!(of(1).await, (State::Frozen, 1, 2, 2, 2));
+    guards.freeze(&topology).await.expect("freezes");
+    assert_eq!(of(0).await, (State::Frozen, 1, 2, 2, 2));
     let region = RegionPos { x: 0, y: 0 };
     let refusals = [
         world.commit_tick(1, 2, &one_chunk("during"), 0).await,
@@ -94,24 +105,21 @@ async fn a_frozen_world_takes_no_writes_until_it_is_unfrozen_and_keeps_what_it_h
     for refused in refusals {
         assert!(matches!(refused, Err(RdbError::Frozen { .. })), "{refused:?}");
     }
-    world.unfreeze(&topology).await.expect("unfreezes");
+    guards.note(&topology).await.expect("goes back");
     assert_eq!(world.chunks(2, &HERE).await, Ok(vec![Some(Bytes::from_static(b"before"))]));
     world.commit_tick(1, 2, &one_chunk("after"), 0).await.expect("commits again");
 }
 
 #[tokio::test]
-async fn opening_the_target_moves_writers_over_and_leaves_surplus_groups_frozen() {
+async fn a_turn_moves_writers_over_notes_the_way_back_and_leaves_surplus_groups_frozen() {
     let mut plane = DataPlane::start(2).await;
     let (world, sender) = world(&plane).await;
     world.take_actions(1, 3, &[RegionPos { x: 0, y: 0 }]).await.expect("tick 3 is closed somewhere");
     let topology = plane.retarget(1, Phase::Cutover).await;
-    world.freeze(&topology).await.expect("freezes");
-    world.open_target(&topology, topology.epoch + 1, 3).await.expect("opens");
-    let guard = world.guard(0).await.expect("a guard");
-    assert_eq!((guard.version, guard.state, guard.target, guard.closed), (2, State::Open, 0, 3));
-    let left = world.guard(1).await.expect("a guard");
-    assert_eq!((left.version, left.state, left.target), (1, State::Frozen, 0));
-    // A player who does not know yet is let in as soon as they do.
+    let guards = cutover(&plane).await;
+    guards.note(&topology).await.expect("notes");
+    guards.freeze(&topology).await.expect("freezes");
+    // A player who comes in the middle is let in as soon as it is over, and so is one who does not know yet.
     let pusher = world.clone();
     let action = tokio::spawn(async move {
         pusher.push_action(2, RegionPos { x: 0, y: 0 }, Bytes::from_static(b"go")).await
@@ -121,9 +129,22 @@ async fn opening_the_target_moves_writers_over_and_leaves_surplus_groups_frozen(
     flipped.epoch += 1;
     flipped.serving = Layout { version: 2, shards: 1, ..topology.serving };
     flipped.target = None;
-    sender.send_replace(flipped);
+    flipped.previous = Some(topology.serving);
+    guards.turn(&topology, &flipped, 3).await.expect("turns");
+    let guard = world.guard(0).await.expect("a guard");
+    assert_eq!((guard.version, guard.state, guard.target, guard.closed), (2, State::Copying, 1, 3));
+    let left = world.guard(1).await.expect("a guard");
+    assert_eq!((left.version, left.state, left.target), (1, State::Frozen, 0));
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    sender.send_replace(flipped.clone());
     assert_eq!(action.await.expect("joins"), Ok(4));
-    assert_eq!(plane.shards[0].run::<u64>(&["EXISTS", "v2:actions:4:0:0"]).await, 1);
+    let key = "v2:actions:4:0:0";
+    assert_eq!(plane.shards[0].run::<u64>(&["EXISTS", key]).await, 1);
+    // Noting goes on as it began: what was written since the turn stays noted.
+    guards.note(&flipped).await.expect("notes");
+    assert_eq!(plane.shards[0].run::<u64>(&["HEXISTS", "v2:dirty", "actions:4:0:0"]).await, 1);
+    guards.open(&flipped).await.expect("opens");
+    assert_eq!(plane.shards[0].run::<u64>(&["EXISTS", "v2:dirty"]).await, 0);
 }
 
 #[tokio::test]
@@ -223,8 +244,21 @@ async fn while_a_version_is_copied_every_written_key_is_noted() {
     plane.shards[0].run::<()>(&["HSET", GUARD, "state", "copying", "target", "2"]).await;
     let (world, _topology) = world(&plane).await;
     world.commit_tick(1, 1, &one_chunk("x"), 0).await.expect("commits");
-    let noted: Vec<String> = plane.shards[0].run(&["SMEMBERS", "v1:dirty"]).await;
-    assert_eq!(noted, ["c:0:0"]);
+    let noted = async || -> Vec<String> { plane.shards[0].run(&["HGETALL", "v1:dirty"]).await };
+    assert_eq!(noted().await, ["", "1", "c:0:0", "1"]);
+    world.commit_tick(1, 2, &one_chunk("y"), 0).await.expect("commits");
+    assert_eq!(noted().await, ["", "2", "c:0:0", "2"], "its stamp tells that it was written again");
+    let refused = world.push_action(2, RegionPos { x: 1, y: 0 }, Bytes::from_static(b"a")).await;
+    assert_eq!(refused, Ok(2));
+    world
+        .create_player("p", &Player { joined_ms: 1, start: BlockPos { x: 0, y: 0, z: 0 } }, &[7])
+        .await
+        .expect("joins");
+    assert_eq!(noted().await[4..], ["actions:2:1:0", "3", "ue:p", "4", "u:p", "5"]);
+    world.take_actions(1, 3, &[]).await.expect("takes");
+    assert_eq!(noted().await[1], "6", "lists that are removed are noted");
+    world.lock(1, 3, &[(HERE[0], vec![(1, Bytes::from_static(&[b'0'; 44]))])]).await.expect("locks");
+    assert_eq!(noted().await[1], "6", "locks are not carried");
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ pub struct DataPlane {
     pub control_db: TestServer,
     /// The shards, by index.
     pub shards: Vec<TestServer>,
+    /// What every shard is started with, also those that come later.
+    options: Vec<String>,
 }
 
 impl DataPlane {
@@ -31,10 +33,21 @@ impl DataPlane {
 
     /// As [`DataPlane::start`], with the placement given.
     pub async fn with(shards: u32, placement: Placement) -> DataPlane {
+        DataPlane::built(shards, placement, &[]).await
+    }
+
+    /// As [`DataPlane::start`], with options for every shard: `["--appendonly", "yes"]`.
+    pub async fn with_servers(shards: u32, options: &[&str]) -> DataPlane {
+        DataPlane::built(shards, Placement::Modulo, options).await
+    }
+
+    /// As [`DataPlane::with`] and [`DataPlane::with_servers`] together.
+    pub async fn built(shards: u32, placement: Placement, options: &[&str]) -> DataPlane {
         let mut plane = DataPlane {
             auth_db: TestServer::start().await,
             control_db: TestServer::start().await,
             shards: Vec::new(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
         };
         for _ in 0..shards {
             plane.start_shard(["1", "1", "open"]).await;
@@ -49,6 +62,7 @@ impl DataPlane {
             durability: Durability::Memory,
             game_address: "127.0.0.1:0".into(),
             logs: None,
+            max_cutover_pause_ms: 1000,
         };
         plane.set_config(&config).await;
         plane
@@ -64,7 +78,8 @@ impl DataPlane {
 
     async fn start_shard(&mut self, first: [&str; 3]) {
         let index = self.shards.len() as u32;
-        let shard = TestServer::start().await;
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        let shard = TestServer::start_with(&options).await;
         admit(&shard, &format!("shard-{index}"), index, first).await;
         self.shards.push(shard);
     }
@@ -97,13 +112,15 @@ impl DataPlane {
             cluster: CLUSTER.into(),
             serving,
             target: None,
+            previous: None,
             phase: None,
             groups: self.groups(),
             auth_db: self.auth_db.address(),
         }
     }
 
-    fn groups(&self) -> Vec<Group> {
+    /// The groups of the shards there are.
+    pub fn groups(&self) -> Vec<Group> {
         let group = |(i, server): (usize, &TestServer)| Group {
             name: format!("shard-{i}"),
             primary: server.address(),
@@ -129,14 +146,20 @@ impl DataPlane {
     }
 
     /// Begins a re-sharding to the next version with so many shards, starting servers it lacks: a topology with
-    /// target and phase, under the next epoch. Guards stay as they are: the scheduler freezes them.
+    /// target and phase, under the next epoch. Guards stay as they are: the scheduler changes them.
     pub async fn retarget(&mut self, shards: u32, phase: Phase) -> Topology {
-        while self.shards.len() < shards as usize {
+        let serving = self.topology().await.serving;
+        self.retarget_to(Layout { version: serving.version + 1, shards, ..serving }, phase).await
+    }
+
+    /// As [`DataPlane::retarget`], to any layout.
+    pub async fn retarget_to(&mut self, target: Layout, phase: Phase) -> Topology {
+        while self.shards.len() < target.shards as usize {
             self.add_shard().await;
         }
         let mut topology = self.topology().await;
         topology.epoch += 1;
-        topology.target = Some(Layout { version: topology.serving.version + 1, shards, ..topology.serving });
+        topology.target = Some(target);
         topology.phase = Some(phase);
         topology.groups = self.groups();
         self.set_topology(&topology).await;

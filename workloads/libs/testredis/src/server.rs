@@ -1,4 +1,5 @@
-//! One server process on a free loopback port with a folder of its own. Knows how to find, start and end it.
+//! One server process on a free loopback port with a folder of its own. Knows how to find, start, stop, end and start it
+//! again where it was; nothing of what is in it.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -14,7 +15,8 @@ const START: Duration = Duration::from_secs(10);
 pub struct TestServer {
     child: Child,
     port: u16,
-    _folder: tempfile::TempDir,
+    options: Vec<String>,
+    folder: tempfile::TempDir,
 }
 
 impl TestServer {
@@ -22,28 +24,36 @@ impl TestServer {
     ///
     /// The program is the command line in `FORTIA_TEST_REDIS`, else `valkey-server` or `redis-server` in `PATH`.
     pub async fn start() -> TestServer {
-        let server = TestServer::spawn();
-        let mut connection = server.connect().await;
-        let loaded: redis::RedisResult<String> =
-            redis::cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(LIBRARY).query_async(&mut connection).await;
-        loaded.unwrap_or_else(|error| panic!("the function library does not load: {error}"));
+        TestServer::start_with(&[]).await
+    }
+
+    /// As [`TestServer::start`], with options more: `["--appendonly", "yes"]`.
+    pub async fn start_with(options: &[&str]) -> TestServer {
+        let server = TestServer::spawn(options.iter().map(|option| (*option).to_owned()).collect());
+        server.load_functions().await;
         server
     }
 
-    fn spawn() -> TestServer {
+    async fn load_functions(&self) {
+        let mut connection = self.connect().await;
+        let loaded: redis::RedisResult<String> =
+            redis::cmd("FUNCTION").arg("LOAD").arg("REPLACE").arg(LIBRARY).query_async(&mut connection).await;
+        loaded.unwrap_or_else(|error| panic!("the function library does not load: {error}"));
+    }
+
+    fn spawn(options: Vec<String>) -> TestServer {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // Another process may take the port between our look and the server's start: then look again.
         for _ in 0..5 {
             let port = free_port();
-            let mut child = spawn(port, folder.path());
+            let mut child = spawn(port, folder.path(), &options);
             if answers(port, &mut child) {
-                return TestServer { child, port, _folder: folder };
+                return TestServer { child, port, options, folder };
             }
             let _ = child.kill();
             let _ = child.wait();
         }
-        let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
-        panic!("no Redis server starts; its log:\n{log}");
+        panic!("no Redis server starts; its log:\n{}", log(folder.path()));
     }
 
     /// `host:port` of the server.
@@ -65,6 +75,13 @@ impl TestServer {
         answer.unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
     }
 
+    /// Starts a replica of this server, with options of its own, and waits until it has caught up.
+    pub async fn replica(&self, options: &[&str]) -> TestServer {
+        let replica = TestServer::start_with(options).await;
+        replica.follow(self).await;
+        replica
+    }
+
     /// Makes this server a replica of another and waits until it has caught up.
     pub async fn follow(&self, primary: &TestServer) {
         let port = primary.port.to_string();
@@ -76,10 +93,45 @@ impl TestServer {
         }
     }
 
+    /// The process of the server.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends the server at once, as a crash would.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Starts the server again after [`TestServer::kill`], on its port and in its folder: with what its disk kept,
+    /// which without `--appendonly yes` is nothing.
+    pub fn restart(&mut self) {
+        // Its port may still be held for a moment by what it was connected to.
+        for _ in 0..50 {
+            self.child = spawn(self.port, self.folder.path(), &self.options);
+            if answers(self.port, &mut self.child) {
+                return;
+            }
+            self.kill();
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the server does not start again; its log:\n{}", log(self.folder.path()));
+    }
+
+    /// Stops the server in the middle of whatever it does (SIGSTOP).
+    pub fn stop(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn cont(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "kill {signal} {}", self.address());
     }
 }
 
@@ -94,7 +146,11 @@ fn free_port() -> u16 {
     listener.local_addr().expect("its address").port()
 }
 
-fn spawn(port: u16, folder: &Path) -> Child {
+fn log(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("log")).unwrap_or_default()
+}
+
+fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
     let log = std::fs::File::create(folder.join("log")).expect("a log file");
     let mut command = program();
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--dir", &folder.to_string_lossy()]);
@@ -108,6 +164,7 @@ fn spawn(port: u16, folder: &Path) -> Child {
         "--repl-diskless-sync-delay",
         "0",
     ]);
+    command.args(options);
     command.stdin(Stdio::null()).stdout(log).stderr(Stdio::null());
     let spawned = command.spawn();
     spawned.unwrap_or_else(|error| panic!("{:?} does not start: {error}", command.get_program()))

@@ -1,57 +1,96 @@
-//! What a leader does between two ticks: hold, flip, go on, or begin the next tick. Knows guards and records; when to
-//! do what is decided in `hold`.
+//! What a leader does between two ticks: see to the guards, cut over, or begin the next tick. Knows guards and records;
+//! when to do what is decided in `cutover`.
 
-use fortia_common::pace::Pace;
-use fortia_common::records::{self, Held};
-use fortia_common::topology::Topology;
+use std::time::Duration;
+
+use fortia_common::control::Control;
+use fortia_common::records;
+use fortia_common::topology::{Layout, Topology};
 use fortia_proto::tick::v1::EditStrategy;
 use fortia_rdb::RdbError;
-use tokio::time::{Duration, Instant, timeout};
+use fortia_rdb::guard::State;
+use futures::future::join_all;
+use tokio::time::{Instant, timeout};
 
-use super::{Leader, RETRY, now_ms};
+use super::{Leader, RETRY};
+use crate::cutover::{self, Guards, Step};
 use crate::exchange::Event;
-use crate::hold::{self, Guards, Step};
 
 /// Time between two looks while there is nothing to do; events end it early.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a leader waits to see its own flip.
+/// Time between two questions how many keys are noted, while a cut-over waits for them to be few.
+const ASK: Duration = Duration::from_millis(5);
+/// How long a leader waits to see a topology that it wrote.
 const SEEN: Duration = Duration::from_secs(5);
 
 impl Leader<'_> {
     /// Does what is due between two ticks, which mostly is the next tick.
     pub(super) async fn look(&mut self) -> Result<(), RdbError> {
         let current = self.tools.topology.borrow().clone();
-        if current.epoch != self.topology.epoch {
-            self.topology = current;
-            self.feed(Event::Changed { topology_epoch: self.topology.epoch }).await?;
+        if current.epoch > self.topology.epoch {
+            self.follow(current).await?;
         }
-        self.tools.metrics.topology_epoch.set(self.topology.epoch);
-        self.due = Instant::now() + LOOK;
-        let step = hold::step(&self.topology, self.held.as_ref(), self.guards);
-        self.tools.metrics.held.set(i64::from(!matches!(step, Step::Run | Step::Open)));
+        let now = Instant::now();
+        self.due = now + LOOK;
+        let step = cutover::step(&self.topology, self.guards, &self.pending, now);
         let done = match step {
-            Step::Run if Instant::now() < self.paced => {
-                self.due = self.paced;
+            Step::Run if now < self.paced => {
+                self.wait(now);
+                return Ok(());
+            }
+            Step::Run => return self.tick().await,
+            Step::Note => self.note().await,
+            Step::Open => self.open().await,
+            Step::Bump => self.bump().await,
+            Step::Await => self.ask().await,
+            Step::CutOver(target) => {
+                self.cut_over(target).await?;
                 Ok(())
             }
-            Step::Run => {
-                self.barrier.edit_by(match self.tools.config.borrow().edit_strategy {
-                    records::EditStrategy::Queue => EditStrategy::Queue,
-                    records::EditStrategy::Lock => EditStrategy::Lock,
-                });
-                return self.feed(Event::Due).await;
-            }
-            Step::Wait => Ok(()),
-            Step::Freeze(target) => self.freeze(target.version).await,
-            Step::Flip(target) => self.flip(hold::flipped(&self.topology, target)).await,
-            Step::Open => self.open().await,
         };
         match done {
-            Ok(()) if step != Step::Wait => self.trouble = None,
+            Ok(()) if step != Step::Await => self.trouble = None,
             Ok(()) => {}
             Err(error) => self.troubled(step, &error),
         }
         Ok(())
+    }
+
+    /// Takes a newer topology over. What tickers know stays good as long as the same world is on the same servers.
+    pub(super) async fn follow(&mut self, new: Topology) -> Result<(), RdbError> {
+        if !self.topology.same_world(&new) {
+            self.memory_since = new.epoch;
+        }
+        if self.topology.target != new.target && self.guards != Guards::Ahead {
+            self.guards = Guards::Unknown;
+        }
+        self.take_over(new).await
+    }
+
+    /// Ticks under this topology from now on.
+    pub(super) async fn take_over(&mut self, new: Topology) -> Result<(), RdbError> {
+        self.topology = new;
+        self.pending.follow(&self.topology);
+        self.tools.metrics.topology_epoch.set(self.topology.epoch);
+        let (topology_epoch, memory_since) = (self.topology.epoch, self.memory_since);
+        self.feed(Event::Changed { topology_epoch, memory_since }).await
+    }
+
+    async fn tick(&mut self) -> Result<(), RdbError> {
+        self.barrier.edit_by(match self.tools.config.borrow().edit_strategy {
+            records::EditStrategy::Queue => EditStrategy::Queue,
+            records::EditStrategy::Lock => EditStrategy::Lock,
+        });
+        self.feed(Event::Due).await
+    }
+
+    /// The next tick is not due. When a cut-over waits for few keys to be noted, it is asked again before.
+    fn wait(&mut self, now: Instant) {
+        self.due = self.paced;
+        if self.pending.is_asked() {
+            self.pending.lag = None;
+            self.due = self.due.min(now + ASK);
+        }
     }
 
     fn troubled(&mut self, step: Step, error: &RdbError) {
@@ -60,70 +99,108 @@ impl Leader<'_> {
             tracing::warn!(?step, %error, "cannot be done now; trying again");
         }
         self.trouble = Some(trouble);
-        self.due = Instant::now() + RETRY;
+        let now = Instant::now();
+        match step {
+            Step::Note | Step::Open if matches!(error, RdbError::Stale { .. }) => {
+                self.guards = Guards::Ahead;
+                self.due = now;
+            }
+            // Ticks go on until it is asked again.
+            Step::Await => {
+                self.pending.failed(now);
+                self.due = now;
+            }
+            _ => self.due = self.due.min(now + RETRY),
+        }
     }
 
-    async fn freeze(&mut self, version: u64) -> Result<(), RdbError> {
-        let begun = now_ms();
-        match self.tools.world.freeze(&self.topology).await {
-            // A leader before this one, which had frozen all, has begun to open the target: that is repeated next.
-            Err(RdbError::Stale { .. }) if self.told(version) && hold::cuts_over(&self.topology) => {}
-            frozen => frozen?,
+    async fn note(&mut self) -> Result<(), RdbError> {
+        let Some(noted) = cutover::noted(&self.topology) else { return Ok(()) };
+        if let Err(error) = self.tools.cutover.note(&self.topology).await {
+            if !matches!(error, RdbError::Stale { .. }) && self.serving_notes(noted).await {
+                self.pending.unnoted_until = Some(Instant::now() + RETRY);
+                self.due = Instant::now();
+            }
+            return Err(error);
         }
-        let tick = self.barrier.committed();
-        if !self.told(version) || self.held.as_ref().is_some_and(|held| held.tick != tick) {
-            let held = Held { version, tick, since: begun, pause_ms: None };
-            self.tools.control.set_held(&held).await?;
-            self.held = Some(held);
-        }
-        self.guards = Guards::Frozen(version);
-        self.pace = Pace::default();
-        tracing::info!(
-            version,
-            tick,
-            epoch = self.topology.epoch,
-            "world held: the serving version is frozen"
-        );
+        let (version, epoch) = (noted.version, self.topology.epoch);
+        tracing::info!(version, epoch, "what is written is noted for the other version");
+        self.guards = Guards::Noting(noted.version);
+        self.pending.unnoted_until = None;
         self.due = Instant::now();
+        // A test that wants a leader to fail here kills it.
+        let _ = self.tools.failpoints.pass("noting.done").await;
         Ok(())
     }
 
-    fn told(&self, version: u64) -> bool {
-        self.held.as_ref().is_some_and(|held| held.version == version && held.pause_ms.is_none())
-    }
-
-    async fn flip(&mut self, after: Topology) -> Result<(), RdbError> {
-        // The next tick may have been begun before the hold. Its actions, already read somewhere, must stay the
-        // same, so it counts as closed; its lists were copied and it is run again.
-        let closed = self.barrier.committed() + 1;
-        self.tools.world.open_target(&self.topology, after.epoch, closed).await?;
-        // From here on the guards are not those of the serving version until the flip is seen.
-        self.guards = Guards::Unknown;
-        self.tools.control.flip(self.topology.epoch, &after).await?;
-        tracing::info!(version = after.serving.version, epoch = after.epoch, "topology flipped");
-        let mut topology = self.tools.topology.clone();
-        let seen = topology.wait_for(|known| known.epoch >= after.epoch);
-        // The flip is done: if word of it is late, the next look finds it.
-        if matches!(timeout(SEEN, seen).await, Ok(Ok(_))) {
-            self.guards = Guards::Open;
-        }
-        self.due = Instant::now();
-        Ok(())
+    /// Whether the serving shards are written and noted, whatever the others say.
+    async fn serving_notes(&self, noted: Layout) -> bool {
+        let serving = self.topology.serving;
+        let guards = join_all((0..serving.shards).map(|shard| self.tools.world.guard(shard))).await;
+        guards.into_iter().all(|guard| {
+            guard.is_ok_and(|guard| {
+                let wanted = (State::Copying, serving.version, noted.version);
+                (guard.state, guard.version, guard.target) == wanted
+            })
+        })
     }
 
     async fn open(&mut self) -> Result<(), RdbError> {
-        // Groups that only a target has are left alone: they may not even be there yet.
-        let serving = Topology { target: None, ..self.topology.clone() };
-        self.tools.world.unfreeze(&serving).await?;
-        if matches!(self.guards, Guards::Frozen(_)) {
-            tracing::info!(
-                version = serving.serving.version,
-                epoch = serving.epoch,
-                "re-sharding given up: going on"
-            );
+        self.tools.cutover.open(&self.topology).await?;
+        if matches!(self.guards, Guards::Noting(_)) {
+            let (version, epoch) = (self.topology.serving.version, self.topology.epoch);
+            tracing::info!(version, epoch, "nothing is noted any more");
         }
         self.guards = Guards::Open;
         self.due = Instant::now();
+        Ok(())
+    }
+
+    async fn bump(&mut self) -> Result<(), RdbError> {
+        self.fence().await?;
+        self.seen().await;
+        self.due = Instant::now();
+        Ok(())
+    }
+
+    /// Fences whoever may have begun to turn the guards.
+    pub(super) async fn fence(&mut self) -> Result<(), RdbError> {
+        let bumped = cutover::bumped(&self.topology);
+        match self.tools.control.flip(self.topology.epoch, &bumped).await {
+            Ok(()) => {
+                tracing::info!(epoch = bumped.epoch, "the same topology under a new epoch");
+                self.guards = Guards::Unknown;
+                self.take_over(bumped).await?;
+            }
+            // Somebody was faster, with what is looked at next.
+            Err(RdbError::Conflict { .. }) => self.guards = Guards::Unknown,
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Waits until what is in the control database is known here: reads and writes of the world go by that.
+    pub(super) async fn seen(&self) {
+        let written = match self.tools.control.topology().await {
+            Ok(Some(written)) => written.epoch,
+            _ => self.topology.epoch,
+        };
+        let mut topology = self.tools.topology.clone();
+        let seen = topology.wait_for(|known| known.epoch >= written);
+        // If word of it is late, a later look finds it.
+        let _ = timeout(SEEN, seen).await;
+    }
+
+    async fn ask(&mut self) -> Result<(), RdbError> {
+        let lag = self.tools.cutover.lag(&self.topology).await?;
+        // Nothing is begun yet that could fail here.
+        let _ = self.tools.failpoints.pass("cutover.lag").await;
+        self.tools.metrics.dirty_keys.set(lag);
+        self.pending.lag = Some(lag);
+        let now = Instant::now();
+        // Held: asked again soon. Otherwise what is to be done is decided at once.
+        let holds = lag > cutover::SMALL_LAG && self.pending.hold_until.is_some_and(|until| now < until);
+        self.due = if holds { now + ASK } else { now };
         Ok(())
     }
 }

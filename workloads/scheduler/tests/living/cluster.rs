@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fortia_common::boot::Service;
-use fortia_common::records::{ACKS, COMMANDS, Config, Durability, EditStrategy, Held, WorldConfig};
-use fortia_common::topology::{Phase, Topology};
+use fortia_common::failpoint::Failpoints;
+use fortia_common::records::{ACKS, COMMANDS, Config, Durability, EditStrategy, WorldConfig};
 use fortia_proto::tick::v1::Committed;
 use fortia_proto::world::v1::Action;
 use fortia_rdb::control::ControlDb;
-use fortia_rdb::migrate::Migration;
 use fortia_rdb::world::World;
 use fortia_testredis::DataPlane;
 use fortia_vec::{ChunkPos, RegionPos};
@@ -57,8 +56,13 @@ impl Cluster {
 
     /// Starts a scheduler and two tickers.
     pub(crate) async fn alive(self) -> Cluster {
+        self.alive_with(Failpoints::default()).await
+    }
+
+    /// As [`Cluster::alive`], with points at which the scheduler can be stopped.
+    pub(crate) async fn alive_with(self, failpoints: Failpoints) -> Cluster {
         let mut cluster = self;
-        cluster.spawn(Service::Scheduler, "scheduler-0");
+        cluster.spawn_with(Service::Scheduler, "scheduler-0", failpoints);
         cluster.spawn(Service::Ticker, "ticker-0");
         cluster.spawn(Service::Ticker, "ticker-1");
         cluster
@@ -76,6 +80,10 @@ impl Cluster {
 
     /// Starts a server.
     pub(crate) fn spawn(&mut self, service: Service, instance: &str) {
+        self.spawn_with(service, instance, Failpoints::default());
+    }
+
+    fn spawn_with(&mut self, service: Service, instance: &str, failpoints: Failpoints) {
         let mut boot = self.plane.boot_as(service, instance);
         let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address");
         boot.admin = port;
@@ -84,7 +92,9 @@ impl Cluster {
         let task = tokio::spawn(async move {
             let log = fortia_log::init(&boot);
             match service {
-                Service::Scheduler => fortia_scheduler::run(boot, &log).await.expect("scheduler runs"),
+                Service::Scheduler => {
+                    fortia_scheduler::run_with(boot, &log, failpoints).await.expect("scheduler runs")
+                }
                 Service::Ticker => fortia_ticker::run(boot, &log).await.expect("ticker runs"),
                 other => panic!("{other} is no server of this cluster"),
             }
@@ -158,10 +168,6 @@ impl Cluster {
         ticks
     }
 
-    pub(crate) async fn held(&self) -> Option<Held> {
-        self.control.held().await.expect("held record")
-    }
-
     /// The world as a reader sees it.
     pub(crate) async fn world(&self) -> World {
         let (_, topology) = watch::channel(self.plane.topology().await);
@@ -183,33 +189,6 @@ impl Cluster {
     pub(crate) async fn act(&self, region: RegionPos, action: &Action) -> u64 {
         let first = self.committed().await + 1;
         self.world().await.push_action(first, region, action.encode_to_vec().into()).await.expect("taken")
-    }
-
-    /// Goes on to a phase, as the operator does.
-    pub(crate) async fn phase(&self, phase: Phase) -> Topology {
-        let mut topology = self.plane.topology().await;
-        topology.epoch += 1;
-        topology.phase = Some(phase);
-        self.plane.set_topology(&topology).await;
-        topology
-    }
-
-    /// Carries every key to the target version, as the migrator does.
-    pub(crate) async fn migrate(&self) {
-        let topology = self.plane.topology().await;
-        let (from, to) = (topology.serving, topology.target.expect("a target"));
-        let migration = Migration::new(&self.plane.boot(Service::Migrator), topology);
-        for source in 0..from.shards {
-            let mut cursor = 0;
-            loop {
-                let step = migration.scan(source, from.version, cursor).await.expect("a scan");
-                migration.copy(source, &from, &to, &step.keys).await.expect("a copy");
-                cursor = step.cursor;
-                if cursor == 0 {
-                    break;
-                }
-            }
-        }
     }
 
     /// A metric of a server, by its name with labels.
@@ -267,5 +246,6 @@ pub(crate) fn config(seed: u64) -> Config {
         durability: Durability::Memory,
         game_address: "game.test:80".into(),
         logs: None,
+        max_cutover_pause_ms: 1000,
     }
 }

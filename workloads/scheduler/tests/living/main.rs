@@ -1,5 +1,6 @@
 //! Schedulers, tickers and worldgen together, on real Redis servers.
 
+mod carrying;
 mod cluster;
 mod graves;
 mod growing;

@@ -1,140 +1,301 @@
-//! Holds and flips on real Redis servers: the ticks stop for a re-sharding and go on after it, whoever leads.
+//! Re-shardings on real Redis servers: ticks go on in every phase, the cut-over is short or taken back, and nothing is
+//! lost, whoever leads.
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, PERIOD_MS};
 use fortia_common::boot::Service;
-use fortia_common::records::Held;
-use fortia_common::topology::Phase;
+use fortia_common::failpoint::{Action as Fault, Failpoints};
+use fortia_common::records::Config;
+use fortia_common::topology::{Layout, Phase, Topology};
+use fortia_migrator::Work;
+use fortia_proto::world::v1::{Action, Command, Spawn, action};
 use fortia_rdb::control::ControlDb;
-use fortia_rdb::guard::State;
+use fortia_rdb::guard::{Guard, State};
+use fortia_vec::BlockPos;
+use fortia_world::order::Order;
+use fortia_world::{start, wire};
 
-/// Waits until the hold of a re-sharding to this version is told.
-async fn held(cluster: &Cluster, version: u64) -> Held {
-    let told =
-        async |c: &Cluster| c.held().await.is_some_and(|h| h.version == version && h.pause_ms.is_none());
-    cluster.wait_until("the hold", told).await;
-    cluster.held().await.expect("held")
+use crate::cluster::{Cluster, RADIUS, SEED, config};
+
+const ANN: &str = "ann";
+/// Long enough for a test to kill whoever is at it.
+const LONG_MS: u64 = 60_000;
+
+fn at() -> BlockPos {
+    start::position(SEED, RADIUS, ANN)
 }
 
-/// Waits until the world serves this version and ticks go on, and the pause is told.
-async fn resumed(cluster: &Cluster, version: u64) -> u64 {
-    let flipped = async |c: &Cluster| c.plane.topology().await.serving.version == version;
-    cluster.wait_until("the serving version", flipped).await;
-    let told = async |c: &Cluster| c.held().await.is_some_and(|held| held.pause_ms.is_some());
-    cluster.wait_until("the end of the hold", told).await;
+async fn act(cluster: &Cluster, id: u64, kind: action::Kind) {
+    cluster.act(at().region(), &Action { id, player: ANN.into(), kind: Some(kind) }).await;
+}
+
+/// Ann comes with her units.
+async fn settle(cluster: &Cluster) {
+    let units = start::unit_ids(ANN, start::UNITS);
+    act(cluster, 1, action::Kind::Spawn(Spawn { owner: ANN.into(), at: Some(wire::block_pos(at())), units }))
+        .await;
     cluster.ticks(3).await;
-    cluster.held().await.and_then(|held| held.pause_ms).expect("a pause")
 }
 
-async fn reshard(cluster: &mut Cluster, shards: u32) {
-    let before = cluster.chunks().await;
-    let version = cluster.plane.retarget(shards, Phase::Copying).await.target.expect("a target").version;
-    let held = held(cluster, version).await;
-    assert_eq!(cluster.committed().await, held.tick);
-    tokio::time::sleep(Duration::from_millis(3 * PERIOD_MS)).await;
-    assert_eq!(cluster.committed().await, held.tick, "no tick while held");
-    cluster.migrate().await;
-    cluster.phase(Phase::Verifying).await;
-    let cutover = cluster.phase(Phase::Cutover).await;
-    let pause = resumed(cluster, version).await;
-    assert!(pause >= 3 * PERIOD_MS, "{pause}");
-    let topology = cluster.plane.topology().await;
-    assert_eq!(
-        (topology.epoch, topology.phase, topology.target),
-        (cutover.epoch + 1, Some(Phase::Retaining), None)
-    );
-    assert_eq!(cluster.chunks().await, before, "nothing is lost or changed");
-    assert!(cluster.committed().await > held.tick);
+/// Ann's first unit digs so far below her start; returns once it is done.
+async fn dig(cluster: &Cluster, depth: i32) {
+    let unit = start::unit_ids(ANN, 1)[0];
+    let order = Some(Order::Mine { at: at().offset(0, 0, -depth) }.to_proto());
+    let seen = cluster.committed().await;
+    act(cluster, 100 + depth as u64, action::Kind::Command(Command { unit, order, at: None, seen })).await;
+    let dug = async |c: &Cluster| is_dug(c, depth).await;
+    cluster.wait_until("the hole", dug).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_world_is_held_flipped_and_goes_on_from_one_shard_to_two_and_back() {
-    let mut cluster = Cluster::living(1).await;
-    reshard(&mut cluster, 2).await;
-    for shard in 0..2 {
-        let guard = cluster.world().await.guard(shard).await.expect("a guard");
-        assert_eq!((guard.version, guard.state, guard.target), (2, State::Open, 0));
+async fn is_dug(cluster: &Cluster, depth: i32) -> bool {
+    let at = at().offset(0, 0, -depth);
+    let column = fortia_world::chunk::Column::decode(&cluster.chunk(at.chunk()).await).expect("a column");
+    column.get(at.local().expect("in the world")) == fortia_world::block::Block::Air
+}
+
+fn loaded(cluster: &Cluster) -> f64 {
+    let of = |ticker| cluster.metric(ticker, "fortia_ticker_loaded_chunks_total").expect("a metric");
+    of("ticker-0") + of("ticker-1")
+}
+
+async fn guards(cluster: &Cluster) -> Vec<Guard> {
+    let (world, groups) = (cluster.world().await, cluster.plane.topology().await.groups.len());
+    let mut guards = Vec::new();
+    for shard in 0..groups as u32 {
+        guards.push(world.guard(shard).await.expect("a guard"));
     }
-    reshard(&mut cluster, 1).await;
-    let left = cluster.world().await.guard(1).await.expect("a guard");
-    assert_eq!((left.version, left.state), (2, State::Frozen), "a group that serves no more stays frozen");
+    guards
+}
+
+async fn guarded(cluster: &Cluster, wanted: &[(u64, State, u64)]) {
+    let as_wanted = async |c: &Cluster| {
+        let guards = guards(c).await;
+        guards.iter().map(|guard| (guard.version, guard.state, guard.target)).eq(wanted.iter().copied())
+    };
+    cluster.wait_until("the guards", as_wanted).await;
+}
+
+/// With a scheduler that stops where `failpoints` say, and this longest pause.
+async fn failing(shards: u32, max_cutover_pause_ms: u64, failpoints: &Failpoints) -> Cluster {
+    let config = Config { max_cutover_pause_ms, ..config(SEED) };
+    Cluster::configured(shards, &config).await.alive_with(failpoints.clone()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_aborted_re_sharding_goes_on_with_the_old_version_and_can_be_tried_again() {
+async fn ticks_go_on_in_every_phase_and_nothing_is_lost_from_one_shard_to_two_and_back() {
     let mut cluster = Cluster::living(1).await;
-    cluster.plane.retarget(2, Phase::Copying).await;
-    let first = held(&cluster, 2).await;
-    cluster.phase(Phase::Aborting).await;
-    resumed(&cluster, 1).await;
-    let mut topology = cluster.plane.topology().await;
-    (topology.epoch, topology.target, topology.phase) = (topology.epoch + 1, None, None);
-    cluster.plane.set_topology(&topology).await;
-    cluster.ticks(2).await;
-    let guard = cluster.world().await.guard(0).await.expect("a guard");
-    assert_eq!((guard.version, guard.state, guard.target), (1, State::Open, 0));
-    cluster.plane.retarget(2, Phase::Copying).await;
-    assert!(held(&cluster, 2).await.tick > first.tick, "the second hold is told anew");
+    settle(&cluster).await;
+    for (shards, depth) in [(2, 1), (1, 3)] {
+        let before = cluster.plane.topology().await.serving;
+        let target = cluster.plane.retarget(shards, Phase::Copying).await.target.expect("a target");
+        let pods = cluster.pods(Work::Copy).await;
+        dig(&cluster, depth).await;
+        cluster.proven().await;
+        cluster.ticks(3).await;
+        dig(&cluster, depth + 1).await;
+        let (seen, loads) = (cluster.chunks().await, loaded(&cluster));
+        let cutover = cluster.phase(Phase::Cutover).await;
+        let told = cluster.flipped(target).await;
+        assert_eq!((told.tries, told.why), (1, None));
+        assert!(told.pause_us < 1_000_000, "{} µs", told.pause_us);
+        println!("figure reshard.pause.living {} µs", told.pause_us);
+        let topology = cluster.plane.topology().await;
+        let wanted = (cutover.epoch + 1, Some(Phase::Retaining), None, Some(before));
+        assert_eq!((topology.epoch, topology.phase, topology.target, topology.previous), wanted);
+        cluster.ticks(3).await;
+        assert_eq!(cluster.chunks().await, seen, "nothing is lost or changed");
+        assert_eq!(loaded(&cluster), loads, "nothing is loaded anew");
+        assert_eq!(cluster.abandoned("scheduler-0"), 0.0);
+        drop(pods);
+        collect(&cluster).await;
+    }
+}
+
+/// Gives the version before up, as the operator does before it collects.
+async fn collect(cluster: &Cluster) {
+    let change = |topology: &mut Topology| (topology.phase, topology.previous) = (None, None);
+    let serving = cluster.change(change).await.serving;
+    let open =
+        async |c: &Cluster| guards(c).await[..serving.shards as usize].iter().all(|g| g.state == State::Open);
+    cluster.wait_until("open guards", open).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_dies_in_a_hold_is_followed_by_one_that_flips() {
-    let mut cluster = Cluster::living(1).await;
-    cluster.spawn(Service::Scheduler, "scheduler-1");
-    cluster.plane.retarget(2, Phase::Copying).await;
-    let before = held(&cluster, 2).await;
-    cluster.kill("scheduler-0").await;
-    cluster.migrate().await;
+async fn what_was_written_since_the_flip_is_there_after_going_back() {
+    let mut cluster = Cluster::living(2).await;
+    settle(&cluster).await;
+    let old = cluster.plane.topology().await.serving;
+    let (new, pods) = cluster.carried(3).await;
     cluster.phase(Phase::Cutover).await;
-    resumed(&cluster, 2).await;
-    let after = cluster.held().await.expect("held");
-    assert_eq!((after.tick, after.since), (before.tick, before.since), "it is one hold");
+    cluster.flipped(new).await;
+    drop(pods);
+    dig(&cluster, 1).await;
+    guarded(&cluster, &[(2, State::Copying, 1); 3]).await;
+
+    let back = |topology: &mut Topology| {
+        (topology.phase, topology.target, topology.previous) = (Some(Phase::Copying), Some(old), None);
+    };
+    cluster.change(back).await;
+    let pods = cluster.pods(Work::CatchUp).await;
+    dig(&cluster, 2).await;
+    cluster.proven().await;
+    let (seen, loads) = (cluster.chunks().await, loaded(&cluster));
+    cluster.phase(Phase::Cutover).await;
+    cluster.flipped(old).await;
+    let topology = cluster.plane.topology().await;
+    assert_eq!((topology.phase, topology.previous), (Some(Phase::Collecting), None));
+    cluster.ticks(3).await;
+    assert_eq!(cluster.chunks().await, seen);
+    assert!(is_dug(&cluster, 1).await && is_dug(&cluster, 2).await);
+    assert_eq!(loaded(&cluster), loads, "nothing is loaded anew");
+    let open = (1, State::Open, 0);
+    guarded(&cluster, &[open, open, (2, State::Frozen, 0)]).await;
+    drop(pods);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_dies_between_opening_the_target_and_the_flip_is_followed_by_one_that_repeats_both() {
-    let mut cluster = Cluster::living(2).await;
-    cluster.plane.retarget(3, Phase::Copying).await;
-    let held = held(&cluster, 2).await;
-    cluster.migrate().await;
-    cluster.kill("scheduler-0").await;
-    let cutover = cluster.phase(Phase::Cutover).await;
-    cluster.world().await.open_target(&cutover, cutover.epoch + 1, held.tick).await.expect("opened");
-    cluster.spawn(Service::Scheduler, "scheduler-1");
-    resumed(&cluster, 2).await;
+async fn a_cut_over_that_takes_too_long_is_taken_back_and_tried_again_later() {
+    let failpoints = Failpoints::default();
+    let mut cluster = failing(1, 300, &failpoints).await;
+    settle(&cluster).await;
+    failpoints.arm("cutover.drained", Fault::Stop).expect("a point");
+    let (target, _pods) = cluster.carried(2).await;
+    cluster.phase(Phase::Cutover).await;
+    let late = async |c: &Cluster| c.tried().await.is_some_and(|tried| !tried.flipped);
+    cluster.wait_until("the late try", late).await;
+    let tried = cluster.tried().await.expect("told");
+    assert!(tried.why.expect("why").contains("maxCutoverPause"));
+    assert!((200_000..400_000).contains(&tried.pause_us), "{} µs", tried.pause_us);
+    dig(&cluster, 1).await;
+    assert_eq!(cluster.abandoned("scheduler-0"), 0.0);
+    let again = async |c: &Cluster| c.tried().await.is_some_and(|tried| tried.tries > 1);
+    cluster.wait_until("another try", again).await;
+    failpoints.disarm("cutover.drained");
+    let told = cluster.flipped(target).await;
+    assert!(told.tries > 2);
+    cluster.ticks(3).await;
+    assert!(is_dug(&cluster, 1).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_was_opened_and_then_aborted_is_closed_again() {
-    let mut cluster = Cluster::living(2).await;
-    cluster.plane.retarget(3, Phase::Copying).await;
-    let held = held(&cluster, 2).await;
-    cluster.migrate().await;
+async fn what_fails_after_the_guards_were_turned_is_taken_back_too() {
+    for (point, tries) in [("cutover.turned", 2), ("cutover.flipped", 1)] {
+        let failpoints = Failpoints::default();
+        let mut cluster = failing(2, 1000, &failpoints).await;
+        settle(&cluster).await;
+        failpoints.arm_at(point, Fault::Fail, 1).expect("a point");
+        let (target, _pods) = cluster.carried(3).await;
+        cluster.phase(Phase::Cutover).await;
+        let told = cluster.flipped(target).await;
+        // The answer to the flip was lost, not the flip.
+        assert_eq!(told.tries, tries, "{point}");
+        dig(&cluster, 1).await;
+        guarded(&cluster, &[(2, State::Copying, 1); 3]).await;
+    }
+}
+
+/// A leader that dies at a point is followed by one that ends the cut-over.
+async fn dies_at(point: &'static str) {
+    let failpoints = Failpoints::default();
+    let mut cluster = failing(1, LONG_MS, &failpoints).await;
+    settle(&cluster).await;
+    let target = Layout { version: 2, shards: 2, ..cluster.plane.topology().await.serving };
+    failpoints.arm(point, Fault::Stop).expect("a point");
+    cluster.plane.retarget(2, Phase::Copying).await;
+    let pods = cluster.pods(Work::Copy).await;
+    if point != "noting.done" {
+        cluster.proven().await;
+        dig(&cluster, 1).await;
+        cluster.phase(Phase::Cutover).await;
+    }
+    failpoints.reached(point).await;
     cluster.kill("scheduler-0").await;
-    let cutover = cluster.phase(Phase::Cutover).await;
-    cluster.world().await.open_target(&cutover, cutover.epoch + 1, held.tick).await.expect("opened");
-    cluster.phase(Phase::Aborting).await;
     cluster.spawn(Service::Scheduler, "scheduler-1");
-    resumed(&cluster, 1).await;
-    let world = cluster.world().await;
-    // Those of groups only the target has are the operator's to close, before it collects.
-    for shard in 0..cluster.plane.topology().await.serving.shards {
-        let guard = world.guard(shard).await.expect("a guard");
-        assert_eq!((guard.version, guard.state, guard.target), (1, State::Open, 0));
+    if point == "noting.done" {
+        cluster.proven().await;
+        dig(&cluster, 1).await;
+        cluster.phase(Phase::Cutover).await;
+    }
+    let serves = async |c: &Cluster| c.plane.topology().await.serving == target;
+    cluster.wait_until("the flip", serves).await;
+    guarded(&cluster, &[(2, State::Copying, 1); 2]).await;
+    cluster.ticks(3).await;
+    assert!(is_dug(&cluster, 1).await, "{point}");
+    dig(&cluster, 2).await;
+    drop(pods);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_dies_before_the_guards_turn_is_followed_by_one_that_cuts_over() {
+    for point in ["noting.done", "cutover.lag", "cutover.frozen", "cutover.drained"] {
+        dies_at(point).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guards_left_frozen_without_a_word_are_opened_by_the_next_leader() {
-    let mut cluster = Cluster::start(1).await;
-    // A leader froze, died before it told so, and the re-sharding was given up.
-    let topology = cluster.plane.retarget(2, Phase::Copying).await;
-    cluster.world().await.freeze(&topology).await.expect("frozen");
-    cluster.phase(Phase::Aborting).await;
-    cluster.spawn(Service::Scheduler, "scheduler-0");
-    cluster.spawn(Service::Ticker, "ticker-0");
-    cluster.ticks(2).await;
+async fn a_leader_that_dies_after_the_guards_turned_is_followed_by_one_that_ends_it() {
+    for point in ["cutover.turned", "cutover.flipped"] {
+        dies_at(point).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guards_that_were_turned_before_an_abort_are_turned_back() {
+    let failpoints = Failpoints::default();
+    let mut cluster = failing(2, LONG_MS, &failpoints).await;
+    settle(&cluster).await;
+    failpoints.arm("cutover.turned", Fault::Stop).expect("a point");
+    let (_, pods) = cluster.carried(3).await;
+    cluster.phase(Phase::Cutover).await;
+    failpoints.reached("cutover.turned").await;
+    cluster.kill("scheduler-0").await;
+    drop(pods);
+    cluster.change(|topology| (topology.phase, topology.target) = (Some(Phase::Aborting), None)).await;
+    cluster.spawn(Service::Scheduler, "scheduler-1");
+    cluster.ticks(3).await;
+    dig(&cluster, 1).await;
+    let guards = guards(&cluster).await;
+    // That of a group only the target has is the operator's to close, before it collects.
+    assert!(
+        guards[..2].iter().all(|guard| (guard.version, guard.state, guard.target) == (1, State::Open, 0))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aborted_re_sharding_notes_nothing_more_and_can_be_tried_again() {
+    let mut cluster = Cluster::living(1).await;
+    settle(&cluster).await;
+    cluster.plane.retarget(2, Phase::Copying).await;
+    guarded(&cluster, &[(1, State::Copying, 2), (1, State::Frozen, 2)]).await;
+    dig(&cluster, 1).await;
+    assert!(cluster.plane.shards[0].run::<bool>(&["EXISTS", "v1:dirty"]).await);
+    cluster.change(|topology| (topology.phase, topology.target) = (Some(Phase::Aborting), None)).await;
+    let open = async |c: &Cluster| guards(c).await[0].state == State::Open;
+    cluster.wait_until("an open guard", open).await;
+    assert!(!cluster.plane.shards[0].run::<bool>(&["EXISTS", "v1:dirty"]).await);
+    let (target, _pods) = cluster.carried(2).await;
+    cluster.phase(Phase::Cutover).await;
+    cluster.flipped(target).await;
+    assert!(is_dug(&cluster, 1).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_made_before_a_server_was_started_again_is_not_believed() {
+    let mut cluster = Cluster::living(1).await;
+    let (target, pods) = cluster.carried(2).await;
+    drop(pods);
+    let mut told = cluster.control.progress(target.version, 0).await.expect("progress").expect("told");
+    let truth = told.clone();
+    told.lives.insert(1, "another".into());
+    cluster.control.set_progress(target.version, 0, &told).await.expect("progress");
+    cluster.phase(Phase::Cutover).await;
+    let refused = async |c: &Cluster| c.tried().await.is_some();
+    cluster.wait_until("a try", refused).await;
+    let why = cluster.tried().await.and_then(|tried| tried.why).expect("why");
+    assert_eq!(why, "shard 1 was started again since it was proven equal");
+    cluster.ticks(3).await;
+    cluster.control.set_progress(target.version, 0, &truth).await.expect("progress");
+    cluster.flipped(target).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

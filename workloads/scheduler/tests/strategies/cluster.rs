@@ -133,6 +133,7 @@ impl Cluster {
             durability,
             game_address: "game.test:80".into(),
             logs: None,
+            max_cutover_pause_ms: 1000,
         };
         self.plane.set_config(&config).await;
     }

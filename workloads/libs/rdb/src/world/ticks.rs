@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use fortia_common::topology::Topology;
 use fortia_vec::{ChunkPos, RegionPos};
 use futures::future::try_join_all;
 use redis::Value;
-use tokio::time::{Instant, timeout_at};
 
-use super::{NEWER_TOPOLOGY, World};
+use super::World;
 use crate::RdbError;
 use crate::connection::value;
 use crate::keyspace::{self, WorldKey};
@@ -140,10 +138,10 @@ impl World {
     }
 
     /// Puts an action into `first_tick` or, where that was already read or is full, into a tick soon after; returns
-    /// the tick it will run in. Waits a moment for a newer topology when its own is refused as old.
+    /// the tick it will run in. Waits a moment for a re-sharding that cuts over.
     ///
     /// # Errors
-    /// `Frozen` while a re-sharding holds the world; `Full` when the region has too many actions in these ticks;
+    /// `Frozen` while a re-sharding cuts over and takes too long; `Full` when the region has too many actions in these ticks;
     /// otherwise when a guard refuses or the shard does not answer (then the action may or may not run).
     pub async fn push_action(
         &self,
@@ -151,30 +149,23 @@ impl World {
         region: RegionPos,
         action: Bytes,
     ) -> Result<u64, RdbError> {
-        let mut tick = first_tick;
-        let (mut closed, mut full) = (0, 0);
-        let deadline = Instant::now() + NEWER_TOPOLOGY;
+        let (mut tick, mut closed, mut full) = (first_tick, 0, 0);
         loop {
-            let topology = self.now();
-            let op = Op::Act { tick, action: action.clone() };
-            let refused = match self.write(&topology, 0, vec![(WorldKey::Actions { tick, region }, op)]).await
-            {
-                Ok(()) => return Ok(tick),
-                Err(refused) => refused,
+            let act = |topology| {
+                let op = Op::Act { tick, action: action.clone() };
+                async move { self.write(&topology, 0, vec![(WorldKey::Actions { tick, region }, op)]).await }
             };
-            match &refused {
-                RdbError::Closed { closed: last } if closed < TICKS_TRIED => {
+            match self.patiently(act).await {
+                Ok(()) => return Ok(tick),
+                Err(RdbError::Closed { closed: last }) if closed < TICKS_TRIED => {
                     closed += 1;
-                    tick = (*last).max(tick) + 1;
+                    tick = last.max(tick) + 1;
                 }
-                RdbError::Full { .. } if full < FULL_TRIED => {
+                Err(RdbError::Full { .. }) if full < FULL_TRIED => {
                     full += 1;
                     tick += 1;
                 }
-                RdbError::Stale { .. } | RdbError::WrongVersion { .. } => {
-                    self.newer_topology(&topology, deadline).await.ok_or(refused)?;
-                }
-                _ => return Err(refused),
+                Err(refused) => return Err(refused),
             }
         }
     }
@@ -193,12 +184,6 @@ impl World {
         });
         try_join_all(raised).await?;
         Ok(())
-    }
-
-    async fn newer_topology(&self, than: &Topology, deadline: Instant) -> Option<()> {
-        let mut topology = self.topology.clone();
-        let newer = topology.wait_for(|topology| topology.epoch > than.epoch);
-        matches!(timeout_at(deadline, newer).await, Ok(Ok(_))).then_some(())
     }
 }
 

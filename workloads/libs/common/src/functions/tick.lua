@@ -1,5 +1,5 @@
 #!lua name=fortia
--- Guards, two-slot writes, unlinking, topology, lease and commit: see ARCHITECTURE.md, "The data plane".
+-- Guards, two-slot writes, topology, lease and commit: see ARCHITECTURE.md, "The data plane".
 -- Every function checks first and writes afterwards, so a refusal changes nothing. The first word of an error
 -- is its kind. Works on Valkey 8 and Redis 7.0; commands run with the caller's rights (see functions.rs).
 
@@ -42,6 +42,26 @@ local function raise(key, guard, tick_epoch)
   if number(tick_epoch) > guard.tick_epoch then redis.call('HSET', key, 'tick_epoch', tick_epoch) end
 end
 
+-- Notes written texts; the stamp tells a drainer that a key was written again since it looked.
+local function note(guard, prefix, texts)
+  if guard.state ~= 'copying' or #texts == 0 then return end
+  local stamp = redis.call('HINCRBY', prefix .. 'dirty', '', 1)
+  for at = 1, #texts, 500 do
+    local noted = {}
+    for i = at, math.min(at + 499, #texts) do
+      noted[#noted + 1] = texts[i]
+      noted[#noted + 1] = stamp
+    end
+    redis.call('HSET', prefix .. 'dirty', unpack(noted))
+  end
+end
+
+-- Whether a guard that is set anew still belongs to the same migration: its notes are good then, else worthless.
+local function same_migration(guard, version, target, state)
+  return guard.version == version and guard.target == target and target ~= 0
+    and guard.state ~= 'open' and state ~= 'open'
+end
+
 local function fortia_guard(keys, args)
   local uid, group, index, epoch, version, state, target, closed = unpack(args, 1, 8)
   if #keys ~= 1 or #args ~= 8 or uid == '' then return refuse('ERR', 'usage: guard, 8 arguments') end
@@ -62,6 +82,10 @@ local function fortia_guard(keys, args)
   redis.call('HSET', keys[1], 'uid', uid, 'group', group, 'index', index, 'epoch', epoch, 'version', version,
     'state', state, 'target', target)
   if closed ~= '' then redis.call('HSET', keys[1], 'closed', closed) end
+  if not guard or not same_migration(guard, number(version), number(target), state) then
+    if guard then redis.call('UNLINK', string.format('v%.0f:dirty', guard.version), string.format('v%s:dirty', version)) end
+    redis.call('HSET', keys[1], 'since', epoch)
+  end
   return redis.status_reply('OK')
 end
 
@@ -69,9 +93,6 @@ end
 local OPS = {
   HSET = { type = 'hash', pairs = true }, SADD = { type = 'set', many = true },
   SREM = { type = 'set', many = true }, ACT = { type = 'list', argc = 2 }, DEL = { argc = 0 },
-  PUTHASH = { migrates = true, pairs = true }, PUTSET = { migrates = true, many = true },
-  PUTLIST = { migrates = true, many = true }, PUTSTRING = { migrates = true, argc = 1 },
-  COPY = { migrates = true, argc = 1 },
 }
 
 local function parse_ops(keys, args)
@@ -99,15 +120,7 @@ local function check_room(key, lengths)
 end
 
 -- Whether the guard lets this operation in. Returns nil, or the refusal.
-local function check_op(op, guard, version, prefix, lengths, args)
-  local migrating = version == guard.target and version ~= guard.version
-  if op.kind.migrates and not migrating then return refuse('VERSION', op.name .. ' is for the target version') end
-  if not op.kind.migrates and not migrating and guard.state == 'frozen' then
-    return refuse('FROZEN', string.format('version %.0f', guard.version))
-  end
-  if migrating and not op.kind.migrates and op.name ~= 'DEL' then
-    return refuse('FROZEN', op.name .. ' on the target version')
-  end
+local function check_op(op, guard, prefix, lengths, args)
   if string.sub(op.key, 1, #prefix) ~= prefix then return refuse('ERR', op.key .. ' is not a key of ' .. prefix) end
   if op.kind.type then
     local found = redis.call('TYPE', op.key)['ok']
@@ -133,13 +146,6 @@ local function note_actions(key)
   if list then redis.call('SADD', prefix .. 'acting', list) end
 end
 
-local function replace(command)
-  return function(op, args)
-    redis.call('DEL', op.key)
-    in_slices(command, op.key, args, op.first, op.last)
-  end
-end
-
 local function append(command)
   return function(op, args) in_slices(command, op.key, args, op.first, op.last) end
 end
@@ -151,20 +157,6 @@ local APPLY = {
     note_actions(op.key)
   end,
   DEL = function(op) redis.call('DEL', op.key) end,
-  PUTHASH = replace('HSET'), PUTSET = replace('SADD'),
-  PUTLIST = function(op, args)
-    replace('RPUSH')(op, args)
-    note_actions(op.key)
-  end,
-  PUTSTRING = function(op, args) redis.call('SET', op.key, args[op.first]) end,
-  -- A source that is gone leaves nothing behind.
-  COPY = function(op, args)
-    if redis.call('COPY', args[op.first], op.key, 'REPLACE') == 0 then
-      redis.call('DEL', op.key)
-    else
-      note_actions(op.key)
-    end
-  end,
 }
 
 local function fortia_write(keys, args)
@@ -174,27 +166,24 @@ local function fortia_write(keys, args)
   if not version then return refuse('ERR', 'version is not a number') end
   local ops, malformed = parse_ops(keys, args)
   if not ops then return refuse('ERR', malformed) end
-  -- Without operations the call only raises tick_epoch, which must work while the world is held.
-  if #ops > 0 and version ~= guard.version and (version ~= guard.target or version == 0) then
+  -- Without operations the call only raises tick_epoch, which must work while the world is frozen.
+  if #ops > 0 and version ~= guard.version then
     return refuse('VERSION', string.format('%.0f is writable', guard.version))
   end
+  if #ops > 0 and guard.state == 'frozen' then return refuse('FROZEN', string.format('version %.0f', guard.version)) end
   local prefix, lengths = string.format('v%.0f:', version), {}
   for _, op in ipairs(ops) do
-    refusal = check_op(op, guard, version, prefix, lengths, args)
+    refusal = check_op(op, guard, prefix, lengths, args)
     if refusal then return refusal end
   end
   raise(keys[1], guard, args[3])
-  local dirty = guard.state == 'copying' and version == guard.version
-  for _, op in ipairs(ops) do
+  local texts = {}
+  for i, op in ipairs(ops) do
     APPLY[op.name](op, args)
-    if dirty then redis.call('SADD', prefix .. 'dirty', string.sub(op.key, #prefix + 1)) end
+    if guard.state == 'copying' then texts[i] = string.sub(op.key, #prefix + 1) end
   end
+  note(guard, prefix, texts)
   return #ops
-end
-
--- Notes keys as written since the version is being copied.
-local function note_dirty(keys, prefix)
-  for i = 2, #keys do redis.call('SADD', prefix .. 'dirty', string.sub(keys[i], #prefix + 1)) end
 end
 
 -- What calls about one tick share: the guard, or nil and the refusal; then the version's prefix.
@@ -247,7 +236,11 @@ local function fortia_slots(keys, args)
       redis.call('HSET', keys[i], 't0', tick, 'd0', args[i + 4])
     end
   end
-  if guard.state == 'copying' then note_dirty(keys, prefix) end
+  if guard.state == 'copying' then
+    local texts = {}
+    for i = 2, #keys do texts[i - 1] = string.sub(keys[i], #prefix + 1) end
+    note(guard, prefix, texts)
+  end
   return #keys - 1
 end
 
@@ -257,7 +250,7 @@ local function fortia_take(keys, args)
   local guard, prefix = admit_tick(keys, args)
   if not guard then return prefix end
   if #keys ~= 2 then return refuse('ERR', 'usage: guard and the set of regions') end
-  local tick, regions = number(args[5]), {}
+  local tick, regions, texts = number(args[5]), {}, {}
   for _, list in ipairs(redis.call('SMEMBERS', keys[2])) do
     local of, region = string.match(list, '^(%d+):(.+)$')
     of = number(of)
@@ -265,10 +258,11 @@ local function fortia_take(keys, args)
     if not of or of < tick then
       redis.call('DEL', prefix .. 'actions:' .. list)
       redis.call('SREM', keys[2], list)
-      if guard.state == 'copying' then redis.call('SADD', prefix .. 'dirty', 'actions:' .. list) end
+      texts[#texts + 1] = 'actions:' .. list
     end
   end
   raise(keys[1], guard, args[3])
+  note(guard, prefix, texts)
   if tick > guard.closed then redis.call('HSET', keys[1], 'closed', args[5]) end
   return regions
 end
@@ -307,8 +301,8 @@ end
 -- of the first rank stays, whoever came first. ARGV: uid, epoch, tick_epoch, version, tick, then per key: how many
 -- arguments, then block, claim, ... Returns locks taken and claims that met another.
 local function fortia_lock(keys, args)
-  local guard, prefix = admit_tick(keys, args)
-  if not guard then return prefix end
+  local guard, refusal = admit_tick(keys, args)
+  if not guard then return refusal end
   local parts, at = {}, 6
   for i = 2, #keys do
     local argc = number(args[at])
@@ -323,29 +317,8 @@ local function fortia_lock(keys, args)
   local conflicts = 0
   for _, part in ipairs(parts) do
     conflicts = conflicts + claim(part.key, args, part.first, part.last)
-    if guard.state == 'copying' then redis.call('SADD', prefix .. 'dirty', string.sub(part.key, #prefix + 1)) end
   end
   return { #parts, conflicts }
-end
-
--- Removes keys of a version that nobody serves; by name, so that collecting is refused in the call that would harm.
-local function fortia_unlink(keys, args)
-  local guard, refusal = admit(keys[1], args[1], args[2], '0')
-  if not guard then return refusal end
-  local version = number(args[3])
-  if not version or version == 0 then return refuse('ERR', 'usage: unlink, uid, epoch, version') end
-  -- A group that only the old layout has keeps its guard, frozen for that version and without a target.
-  local left = guard.state == 'frozen' and guard.target == 0
-  if version == guard.target or (version == guard.version and not left) then
-    return refuse('VERSION', string.format('%.0f is in use', version))
-  end
-  local prefix = string.format('v%.0f:', version)
-  for i = 2, #keys do
-    if string.sub(keys[i], 1, #prefix) ~= prefix then return refuse('ERR', keys[i] .. ' is not a key of ' .. prefix) end
-  end
-  local count = 0
-  for at = 2, #keys, SLICE do count = count + redis.call('UNLINK', unpack(keys, at, math.min(at + SLICE - 1, #keys))) end
-  return count
 end
 
 local function epoch_of(json)
@@ -406,8 +379,6 @@ redis.register_function('fortia_write', fortia_write)
 redis.register_function('fortia_slots', fortia_slots)
 redis.register_function('fortia_take', fortia_take)
 redis.register_function('fortia_lock', fortia_lock)
--- A server that is full must be able to let go of an old version.
-redis.register_function{ function_name = 'fortia_unlink', callback = fortia_unlink, flags = { 'allow-oom' } }
 redis.register_function('fortia_topology', fortia_topology)
 redis.register_function('fortia_lease', fortia_lease)
 redis.register_function('fortia_commit', fortia_commit)
