@@ -22,12 +22,12 @@ pub(crate) async fn write<'a>(
     unlocked: Vec<ChunkPos>,
     metrics: &Metrics,
 ) -> Result<Commit<'a>, FrameError> {
-    metrics.chunks.inc_by(changes.columns.len() as u64);
-    metrics.entities.inc_by(changes.entities.len() as u64);
-    let entities = changes.entities.into_iter().map(|(id, bytes)| (id, Bytes::from(bytes)));
-    let mut part =
-        Changes { entities: entities.collect(), born: changes.born, unlocked, ..Changes::default() };
-    let mut columns = changes.columns;
+    // Each by its name, so that nothing a stage says is forgotten here.
+    let step::Changes { mut columns, entities, born, gone, changed: _ } = changes;
+    metrics.chunks.inc_by(columns.len() as u64);
+    metrics.entities.inc_by(entities.len() as u64);
+    let entities = entities.into_iter().map(|(id, bytes)| (id, Bytes::from(bytes))).collect();
+    let mut part = Changes { entities, born, gone, unlocked, chunks: Vec::new() };
     while !columns.is_empty() {
         let next = columns.split_off(columns.len().saturating_sub(PART));
         let encoded = spawn_blocking(move || encode(&next));

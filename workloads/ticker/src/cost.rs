@@ -3,9 +3,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use fortia_proto::tick::v1::Cost;
+use fortia_proto::tick::v1::{Cost, Letter};
 use fortia_vec::RegionPos;
-use fortia_world::wire::region_pos;
+use fortia_world::wire::{region_pos, to_region_pos};
+
+/// The work that letters are for the regions that get them.
+pub(crate) fn of_letters(inbox: &[Letter]) -> BTreeMap<RegionPos, u64> {
+    let mut work = BTreeMap::new();
+    let to = |letter: &Letter| letter.to.as_ref().map(to_region_pos);
+    // Letters to one region mostly come together.
+    for together in inbox.chunk_by(|a, b| to(a) == to(b)) {
+        if let Some(region) = to(&together[0]) {
+            *work.entry(region).or_default() += together.len() as u64;
+        }
+    }
+    work
+}
 
 /// Spreads the time of a stage over the regions it was spent on, by the work seen in each. Regions without any are left
 /// out: they cost nothing.

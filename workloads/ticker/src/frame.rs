@@ -76,6 +76,8 @@ struct Epoch {
     next: (u64, Stage),
     /// Letters of the last stage to regions of this territory: they need not travel.
     local: Vec<Letter>,
+    /// How many of those there are to each region.
+    local_work: BTreeMap<RegionPos, u64>,
     /// What the running tick has claimed, when its strategy is `Lock`.
     claimed: Option<Claimed>,
     /// Chunks whose locks the running tick's commit removes.
@@ -94,20 +96,21 @@ impl Epoch {
     }
 
     /// Keeps letters to regions of this territory for the next stage, and returns the others. Nearly all are kept, so
-    /// only the others are moved; the order of letters says nothing.
+    /// only the others are moved; the order of letters says nothing. To be called where the letters were made, as long as
+    /// they are in that processor's cache.
     fn sort(&mut self, mut outbox: Vec<Letter>) -> Vec<Letter> {
         let mut away = Vec::new();
-        let mut last = None;
-        for i in (0..outbox.len()).rev() {
-            let to = outbox[i].to.as_ref().map(to_region_pos);
+        let mut end = outbox.len();
+        while let Some(last) = outbox[..end].last() {
             // Letters to one region mostly come together.
-            let known = last.filter(|(region, _)| *region == to).map(|(_, local)| local);
-            let local = || to.is_some_and(|to| self.regions.binary_search(&to).is_ok());
-            let local = known.unwrap_or_else(local);
-            last = Some((to, local));
-            if !local {
-                away.push(outbox.swap_remove(i));
+            let to = last.to;
+            let begin = outbox[..end].iter().rposition(|letter| letter.to != to).map_or(0, |other| other + 1);
+            let region = to.as_ref().map(to_region_pos);
+            match region.filter(|region| self.regions.binary_search(region).is_ok()) {
+                Some(region) => *self.local_work.entry(region).or_default() += (end - begin) as u64,
+                None => away.extend((begin..end).rev().map(|i| outbox.swap_remove(i))),
             }
+            end = begin;
         }
         self.local = outbox;
         away
@@ -170,20 +173,23 @@ impl Runner {
         let stage = frame.stage();
         // Taken, so that after an error or a cancelled call nothing half done is left.
         let mut kept = self.epoch.take();
+        let mut work = cost::of_letters(&frame.inbox);
         if let Some(epoch) = &mut kept {
             // The few are put to the many.
             std::mem::swap(&mut frame.inbox, &mut epoch.local);
             frame.inbox.append(&mut epoch.local);
+            for (region, letters) in std::mem::take(&mut epoch.local_work) {
+                *work.entry(region).or_default() += letters;
+            }
         }
-        let mut work = inbox_work(&frame.inbox);
         let mut done = Done { epoch: frame.epoch, tick: frame.tick, stage: frame.stage, ..Done::default() };
-        let mut epoch = if stage == Stage::Observe {
+        let epoch = if stage == Stage::Observe {
             let (epoch, outbox) = self.observe(kept, &frame, &mut work).await?;
             done.outbox = outbox;
             epoch
         } else {
             let follows = kept.filter(|kept| kept.epoch == frame.epoch && kept.next == (frame.tick, stage));
-            let epoch = follows.ok_or(FrameError::order(&frame))?;
+            let mut epoch = follows.ok_or(FrameError::order(&frame))?;
             match stage {
                 Stage::Edit => {
                     let (epoch, outbox) = self.edit(epoch, frame).await?;
@@ -191,8 +197,15 @@ impl Runner {
                     epoch
                 }
                 Stage::Move => {
-                    let (mut epoch, outbox) = stage_of(epoch, frame, Territory::shift).await?;
-                    epoch.next.1 = Stage::Commit;
+                    // Who is new in a region where nobody was may move already.
+                    let before = frame.tick.saturating_sub(1);
+                    fill(&self.world, &self.metrics, &mut epoch.territory, before).await?;
+                    let (epoch, outbox) = stage_of(epoch, frame, |epoch, tick, inbox| {
+                        let outbox = epoch.territory.shift(tick, inbox)?;
+                        epoch.next.1 = Stage::Commit;
+                        Ok(epoch.sort(outbox))
+                    })
+                    .await?;
                     done.outbox = outbox;
                     epoch
                 }
@@ -204,7 +217,6 @@ impl Runner {
                 }
             }
         };
-        done.outbox = epoch.sort(done.outbox);
         self.metrics.letters.inc_by(done.outbox.len() as u64);
         done.costs = cost::spread(began.elapsed(), &work);
         self.epoch = Some(epoch);
@@ -232,17 +244,23 @@ impl Runner {
         fill(&self.world, &self.metrics, &mut epoch.territory, tick.saturating_sub(1)).await?;
         let actions = self.actions(frame, &epoch.regions, work).await?;
         let traffic = self.traffic.clone();
+        let lock = frame.edit_strategy() == EditStrategy::Lock;
         let (mut epoch, mut outbox) = spawn_blocking(move || {
             let mut outbox = epoch.territory.observe(tick, &actions)?;
-            outbox.extend(traffic.into_iter().flat_map(|traffic| traffic(tick, &epoch.territory)));
+            if let Some(traffic) = traffic {
+                traffic(tick, &epoch.territory, &mut outbox);
+            }
             epoch.next = (tick, Stage::Edit);
+            epoch.claimed = None;
+            epoch.unlocked.clear();
+            // Edits become claims first, wherever their letters go.
+            let outbox = if lock { outbox } else { epoch.sort(outbox) };
             Ok::<_, StepError>((epoch, outbox))
         })
         .await??;
-        epoch.claimed = None;
-        epoch.unlocked.clear();
-        if frame.edit_strategy() == EditStrategy::Lock {
+        if lock {
             epoch.claimed = Some(self.locks(&epoch, tick).claim(&epoch.territory, &mut outbox).await?);
+            outbox = epoch.sort(outbox);
         }
         Ok((epoch, outbox))
     }
@@ -253,11 +271,15 @@ impl Runner {
             let locks = self.locks(&epoch, frame.tick);
             (refusals, epoch.unlocked) = locks.decide(&epoch.territory, &claimed, &mut frame.inbox).await?;
         }
-        let (mut epoch, mut outbox) = stage_of(epoch, frame, Territory::edit).await?;
-        self.metrics.edited(&outbox, &refusals);
-        outbox.extend(refusals);
-        epoch.next.1 = Stage::Move;
-        Ok((epoch, outbox))
+        let metrics = self.metrics.clone();
+        stage_of(epoch, frame, move |epoch, tick, inbox| {
+            let mut outbox = epoch.territory.edit(tick, inbox)?;
+            outbox.extend(refusals);
+            metrics.edited(&outbox);
+            epoch.next.1 = Stage::Move;
+            Ok(epoch.sort(outbox))
+        })
+        .await
     }
 
     fn locks(&self, epoch: &Epoch, tick: u64) -> Locks<'_> {
@@ -288,6 +310,7 @@ impl Runner {
             regions: Vec::new(),
             next: (frame.tick, Stage::Observe),
             local: Vec::new(),
+            local_work: BTreeMap::new(),
             claimed: None,
             unlocked: Vec::new(),
         };
@@ -328,7 +351,8 @@ impl Runner {
 
     async fn commit(&self, epoch: Epoch, frame: Frame) -> Result<(Epoch, Vec<ChunkPos>), FrameError> {
         let tick = frame.tick;
-        let (mut epoch, changes) = stage_of(epoch, frame, Territory::commit).await?;
+        let (mut epoch, changes) =
+            stage_of(epoch, frame, |epoch, tick, inbox| epoch.territory.commit(tick, inbox)).await?;
         let changed = changes.changed.clone();
         let unlocked = std::mem::take(&mut epoch.unlocked);
         let safe = Safe {
@@ -348,14 +372,14 @@ impl FrameError {
     }
 }
 
-/// Lets the territory take a stage with the frame's letters, on a thread where it may take its time.
+/// Takes a stage with the frame's letters, on a thread where it may take its time.
 async fn stage_of<T: Send + 'static>(
     mut epoch: Epoch,
     frame: Frame,
-    stage: impl FnOnce(&mut Territory, u64, Vec<Letter>) -> Result<T, StepError> + Send + 'static,
+    stage: impl FnOnce(&mut Epoch, u64, Vec<Letter>) -> Result<T, StepError> + Send + 'static,
 ) -> Result<(Epoch, T), FrameError> {
     let ran = spawn_blocking(move || {
-        let outcome = stage(&mut epoch.territory, frame.tick, frame.inbox);
+        let outcome = stage(&mut epoch, frame.tick, frame.inbox);
         (epoch, outcome)
     });
     let (epoch, outcome) = ran.await?;
@@ -368,18 +392,6 @@ fn decode(region: RegionPos, bytes: Bytes) -> Option<Action> {
         tracing::warn!(%region, %error, "action cannot be read; passing over it");
     }
     decoded.ok()
-}
-
-fn inbox_work(inbox: &[Letter]) -> BTreeMap<RegionPos, u64> {
-    let mut work = BTreeMap::new();
-    let to = |letter: &Letter| letter.to.as_ref().map(to_region_pos);
-    // Letters to one region mostly come together.
-    for together in inbox.chunk_by(|a, b| to(a) == to(b)) {
-        if let Some(region) = to(&together[0]) {
-            *work.entry(region).or_default() += together.len() as u64;
-        }
-    }
-    work
 }
 
 /// How many replicas of each shard must have a commit: one, where every shard has one.

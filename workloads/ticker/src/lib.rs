@@ -39,9 +39,9 @@ pub enum TickerError {
     Admin(io::Error),
 }
 
-/// Letters of stage observe that no unit has written: traffic for measurements, made from the number of the tick and the
-/// territory after its own observe.
-pub type Traffic = Arc<dyn Fn(u64, &Territory) -> Vec<Letter> + Send + Sync>;
+/// Adds letters of stage observe that no unit has written: traffic for measurements, made from the number of the tick and
+/// the territory after its own observe.
+pub type Traffic = Arc<dyn Fn(u64, &Territory, &mut Vec<Letter>) + Send + Sync>;
 
 /// Runs a ticker until it is told to stop. Dropping the future ends it at once, as a crash would.
 ///

@@ -39,7 +39,7 @@ impl Locks<'_> {
         outbox: &mut Vec<Letter>,
     ) -> Result<Claimed, FrameError> {
         let mut bids = Bids::of(outbox);
-        let strangers = self.strangers(&bids.strangers(territory)).await?;
+        let strangers = self.strangers(&bids.strangers(territory)?).await?;
         let claims = bids.claims(territory, &strangers);
         outbox.extend(Bids::notices(&claims));
         let chunks = claims.iter().map(|(at, _)| *at).collect();

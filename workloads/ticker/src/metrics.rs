@@ -75,8 +75,8 @@ impl Metrics {
     }
 
     /// Counts outcomes of edits.
-    pub(crate) fn edited(&self, outbox: &[Letter], refusals: &[Letter]) {
-        let outcomes = outbox.iter().chain(refusals).filter_map(|letter| match &letter.kind {
+    pub(crate) fn edited(&self, outbox: &[Letter]) {
+        let outcomes = outbox.iter().filter_map(|letter| match &letter.kind {
             Some(letter::Kind::Outcome(outcome)) => Some(outcome.done),
             _ => None,
         });

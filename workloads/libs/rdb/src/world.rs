@@ -130,15 +130,6 @@ impl World {
         self.commit(0, 0).write(&Changes { chunks, ..Changes::default() }).await
     }
 
-    /// Writes generated entities, as of tick 0.
-    ///
-    /// # Errors
-    /// As [`World::write_chunks`].
-    pub async fn write_entities(&self, entities: &[(u64, Bytes)]) -> Result<(), RdbError> {
-        let entities = entities.to_vec();
-        self.commit(0, 0).write(&Changes { entities, ..Changes::default() }).await
-    }
-
     /// Writes the record that says the world is complete. Worldgen's last write.
     ///
     /// # Errors

@@ -208,6 +208,21 @@ async fn a_value_goes_to_the_slot_of_its_tick_or_to_the_older_one_also_when_a_ke
 }
 
 #[tokio::test]
+async fn a_value_of_the_past_is_refused_and_takes_no_newer_ones_place() {
+    let plane = DataPlane::start(1).await;
+    let (world, _topology) = world(&plane).await;
+    for tick in [4, 5] {
+        world.commit_tick(1, tick, &one_chunk("new"), 0).await.expect("commits");
+    }
+    // A worldgen pod that was paused since before the first tick; it is no ticker, so no epoch fences it.
+    let late = world.write_chunks(&[(HERE[0], Bytes::from_static(b"late"))]).await;
+    assert!(matches!(late, Err(RdbError::Conflict { .. })), "{late:?}");
+    for tick in [4, 5] {
+        assert_eq!(world.chunks(tick, &HERE).await, Ok(vec![Some(Bytes::from_static(b"new"))]));
+    }
+}
+
+#[tokio::test]
 async fn actions_of_one_call_count_for_the_room_in_their_list() {
     let plane = DataPlane::start(1).await;
     let shard = &plane.shards[0];

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fortia_proto::tick::v1 as pb;
-use fortia_vec::{BlockPos, ChunkPos, RegionPos};
+use fortia_vec::{BlockPos, ChunkPos, LocalPos, RegionPos};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::block::Block;
@@ -17,6 +17,7 @@ use crate::entity::{Entity, Event};
 use crate::goods::Goods;
 use crate::path::Ways;
 use crate::wire;
+use view::Seen;
 
 mod account;
 mod commit;
@@ -24,6 +25,7 @@ mod edit;
 mod error;
 mod frontier;
 mod graves;
+mod halo;
 pub mod lock;
 mod observe;
 mod outcome;
@@ -53,10 +55,11 @@ pub struct Changes {
     pub changed: Vec<ChunkPos>,
 }
 
-/// Some regions of a world with all that is in them, and the chunks around them.
+/// Some regions of a world with all that is in them, and the chunks around those in which somebody is.
 ///
-/// Load what is missing, then run `observe`, `edit`, `shift` and `commit` for one tick after another. A territory whose
-/// tick was given up, or in which a stage failed, must be thrown away and loaded anew.
+/// Load what is missing, then run `observe`, `edit`, `shift` and `commit` for one tick after another; load what is missing
+/// again before `shift`. A territory whose tick was given up, or in which a stage failed, must be thrown away and loaded
+/// anew.
 #[derive(Debug, Clone)]
 pub struct Territory {
     /// The edge of the world, in chunks.
@@ -68,20 +71,20 @@ pub struct Territory {
     entities: BTreeMap<u64, Entity>,
     missing_chunks: BTreeSet<ChunkPos>,
     missing_entities: BTreeSet<u64>,
+    /// How many entities are listed in each region of this territory; none of which there are none.
+    inhabited: BTreeMap<RegionPos, usize>,
     /// Those who have something to do: the only ones a tick looks at.
     active: BTreeSet<u64>,
     /// Those for whom something is due later.
     wheel: wheel::Wheel,
-    /// Columns of the tick before, for those that changed since.
-    before: BTreeMap<ChunkPos, Column>,
+    /// Columns to store, and their blocks that changed in this tick, ascending, as they were at the tick before.
+    before: BTreeMap<ChunkPos, Vec<(LocalPos, Block)>>,
     /// Whose time has come in this tick, for a later stage of it.
     woken: BTreeMap<u64, Event>,
     /// What was asked for in this tick, by whom.
     pending: BTreeMap<u64, Pending>,
     /// Units that got another order after they asked.
     redirected: BTreeSet<u64>,
-    /// Where blocks changed in this tick.
-    edited: Vec<BlockPos>,
     dirty_entities: BTreeSet<u64>,
     /// Who died for good in this tick.
     buried: Vec<Entity>,
@@ -91,6 +94,7 @@ pub struct Territory {
     lost: Option<StepError>,
     /// Who is new in this tick, by owner.
     born: BTreeSet<(String, u64)>,
+    /// Chunks in which entities changed, but not who is there.
     touched: BTreeSet<ChunkPos>,
     /// The land as walkers know it.
     ways: Ways,
@@ -114,23 +118,21 @@ enum Pending {
 impl Territory {
     /// A territory of these regions, still to be loaded, in a world of this radius (in chunks).
     pub fn new(regions: impl IntoIterator<Item = RegionPos>, radius: u32) -> Territory {
-        let regions: BTreeSet<RegionPos> = regions.into_iter().collect();
-        let missing_chunks = frontier::around(&regions, radius);
-        Territory {
+        let mut territory = Territory {
             limit: radius,
             frontier: frontier::Frontier::new(radius),
-            regions,
-            missing_chunks,
+            regions: regions.into_iter().collect(),
+            missing_chunks: BTreeSet::new(),
             columns: BTreeMap::new(),
             entities: BTreeMap::new(),
             missing_entities: BTreeSet::new(),
+            inhabited: BTreeMap::new(),
             active: BTreeSet::new(),
             before: BTreeMap::new(),
             wheel: wheel::Wheel::default(),
             woken: BTreeMap::new(),
             pending: BTreeMap::new(),
             redirected: BTreeSet::new(),
-            edited: Vec::new(),
             dirty_entities: BTreeSet::new(),
             buried: Vec::new(),
             graves: graves::Graves::default(),
@@ -138,7 +140,9 @@ impl Territory {
             born: BTreeSet::new(),
             touched: BTreeSet::new(),
             ways: Ways::default(),
-        }
+        };
+        territory.seek();
+        territory
     }
 
     /// The regions this territory owns, ascending.
@@ -146,8 +150,8 @@ impl Territory {
         self.regions.iter().copied()
     }
 
-    /// Chunks that must be loaded before the next tick, ascending: owned ones and one chunk around them. Loading some may
-    /// show that others are missing.
+    /// Chunks that must be loaded before the next tick, and before stage move, ascending: owned ones, and one chunk around
+    /// regions in which somebody is. Loading some may show that others are missing.
     pub fn missing_chunks(&self) -> Vec<ChunkPos> {
         self.missing_chunks.iter().copied().collect()
     }
@@ -169,6 +173,7 @@ impl Territory {
             if !column.entities().is_empty() {
                 self.frontier.enter(at);
             }
+            self.people(at.region(), column.entities().len());
             self.graves.read(&column);
         }
         self.spread(at);
@@ -183,16 +188,6 @@ impl Territory {
         }
     }
 
-    /// Drops what is known of these chunks where others own them, so that they are missing and loaded anew.
-    pub fn forget(&mut self, changed: &[ChunkPos]) {
-        for at in changed {
-            // Also one that was not there before: it has been made.
-            if !self.owns(at.region()) && (self.columns.remove(at).is_some() || self.borders(*at)) {
-                self.missing_chunks.insert(*at);
-            }
-        }
-    }
-
     /// Owns other regions from the next tick on. What it knows of them it keeps, the rest is missing.
     pub fn reassign(&mut self, regions: impl IntoIterator<Item = RegionPos>) {
         self.regions = regions.into_iter().collect();
@@ -203,19 +198,21 @@ impl Territory {
         self.active.retain(|id| self.entities.contains_key(id));
         self.graves = graves::Graves::default();
         self.missing_entities.clear();
+        self.inhabited.clear();
         let owned = self.columns.values().filter(|column| self.regions.contains(&column.at().region()));
         for column in owned {
             let unknown = column.entities().iter().filter(|id| !self.entities.contains_key(id));
             self.missing_entities.extend(unknown);
             if !column.entities().is_empty() {
                 self.frontier.enter(column.at());
+                *self.inhabited.entry(column.at().region()).or_default() += column.entities().len();
             }
             self.graves.read(column);
         }
         self.seek();
     }
 
-    /// A loaded column, owned or around, as it is now.
+    /// A loaded column, as it is now. Others' are loaded only around regions in which somebody is, or may be.
     pub fn column(&self, at: ChunkPos) -> Option<&Column> {
         self.columns.get(&at)
     }
@@ -235,29 +232,30 @@ impl Territory {
         Some(self.columns.get(&at.chunk())?.get(local))
     }
 
-    /// A column as it was at the tick before.
-    fn seen(&self, at: ChunkPos) -> Option<&Column> {
-        self.before.get(&at).or_else(|| self.columns.get(&at))
+    /// The blocks of a column as they were at the tick before.
+    fn seen(&self, at: ChunkPos) -> Option<Seen<'_>> {
+        let before = self.before.get(&at).map_or(&[][..], |before| before);
+        self.columns.get(&at).map(|column| Seen { column, before })
     }
 
-    /// An owned column to change; what it was at the tick before is kept.
+    /// An owned column, to change who is there; blocks are changed by [`Territory::put`].
     fn column_mut(&mut self, at: ChunkPos) -> Option<&mut Column> {
         if !self.regions.contains(&at.region()) {
             return None;
         }
         let column = self.columns.get_mut(&at)?;
-        self.before.entry(at).or_insert_with(|| column.clone());
-        self.touched.insert(at);
+        self.before.entry(at).or_default();
         Some(column)
     }
 
-    /// Puts a changed column in the place of an owned one; what it was at the tick before is kept.
-    fn replace(&mut self, column: Column) {
-        let at = column.at();
-        if let Some(known) = self.columns.get_mut(&at) {
-            let was = std::mem::replace(known, column);
-            self.before.entry(at).or_insert(was);
-            self.touched.insert(at);
+    /// Changes a block of an owned column; what it was at the tick before is kept.
+    fn put(&mut self, at: BlockPos, block: Block) {
+        let Some((local, column)) = at.local().zip(self.column_mut(at.chunk())) else { return };
+        let was = column.get(local);
+        column.set(local, block);
+        let before = self.before.entry(at.chunk()).or_default();
+        if let Err(i) = before.binary_search_by_key(&local, |(at, _)| *at) {
+            before.insert(i, (local, was));
         }
     }
 
@@ -288,14 +286,12 @@ impl Territory {
             self.lost.get_or_insert(StepError::NoChunk { id, at: unit.at });
         }
         let left = was.map(BlockPos::chunk).filter(|left| *left != here);
-        if let Some(column) = left.and_then(|left| self.column_mut(left)) {
-            column.set_entity(id, false);
-        }
-        if (left.is_some() || was.is_none())
-            && let Some(column) = self.column_mut(here)
-        {
-            column.set_entity(id, true);
+        // In before out: a region in which it is alone stays inhabited.
+        if (left.is_some() || was.is_none()) && self.list(here, id, true) {
             self.frontier.enter(here);
+        }
+        if let Some(left) = left {
+            self.list(left, id, false);
         }
         self.touched.insert(here);
         self.dirty_entities.insert(id);
@@ -322,9 +318,7 @@ impl Territory {
         self.active.remove(&id);
         self.dirty_entities.remove(&id);
         let entity = self.entities.remove(&id)?;
-        if let Some(column) = self.column_mut(entity.at.chunk()) {
-            column.set_entity(id, false);
-        }
+        self.list(entity.at.chunk(), id, false);
         Some(entity)
     }
 

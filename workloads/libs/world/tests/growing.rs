@@ -189,3 +189,20 @@ fn a_world_that_may_grow_far_costs_what_was_made_and_its_ticks_nothing() {
         assert!(limit < 640 || asked * 20 < chunks, "{asked} of {chunks}");
     }
 }
+
+#[test]
+fn what_was_made_beside_the_first_radius_is_found_without_loading_what_others_have_of_that() {
+    const RADIUS: u32 = 7;
+    let generator = Arc::new(Generator::new(11));
+    let made = [8, 9, 10].map(|x| ChunkPos::new(x, 3));
+    // Its first chunks are beside the last ones of the first radius, which another region has.
+    let mut territory = Territory::new([RegionPos::new(1, 0)], RADIUS).growing(generator.clone(), 20);
+    while let Some(at) = territory.missing_chunks().first().copied() {
+        assert!(!at.is_within(RADIUS), "{at} is another's, and nobody looks at it");
+        match made.contains(&at) {
+            true => territory.load(generator.column(at)),
+            false => assert!(territory.absent(at)),
+        }
+    }
+    assert!(made.iter().all(|at| territory.column(*at).is_some()));
+}

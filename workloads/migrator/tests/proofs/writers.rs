@@ -15,10 +15,13 @@ use tokio_util::sync::CancellationToken;
 use crate::contents::Contents;
 use crate::data::{Dice, Shape, Value};
 
+/// Writes acknowledged, what they left, and keys removed.
+type Written = (u64, Contents, Vec<Vec<u8>>);
+
 /// Writers of a world, each with keys of its own.
 pub(crate) struct Writers {
     stop: CancellationToken,
-    tasks: Vec<JoinHandle<(u64, Contents, Vec<Vec<u8>>)>>,
+    tasks: Vec<JoinHandle<Written>>,
 }
 
 impl Writers {

@@ -133,26 +133,45 @@ async fn a_scheduler_that_is_told_to_end_hands_over_at_once() {
     assert!(took < Duration::from_millis(1100), "{took:?}");
 }
 
-/// How many faults of each stage, and for how long at most; a run that was cut short is gone on with by the next.
+/// Faults of each stage that one world sees: units die, and land is mined away.
+const PER_WORLD: usize = 50;
+
+/// One world for some more faults of each stage: faults that were equal, snapshots seen, late calls refused.
+async fn more_faults(first: usize, until: Instant) -> (Progress, u64, u64) {
+    let mut scene = Scene::start(RADIUS, PERIOD_MS, strategy()).await;
+    let watcher = Watcher::start(&scene);
+    let mut progress = Progress::from(first);
+    run_faults(&mut scene, &mut progress, first + PER_WORLD, until).await;
+    let seen = watcher.end().await;
+    let refused = scene.refused().await;
+    scene.compare().await;
+    scene.end().await;
+    (progress.since(first), seen, refused)
+}
+
+/// How many faults of each stage, and for how long at most; a run that was cut short is gone on with by the next. Some
+/// worlds run at once, since most of the time a standby waits for the end of a lease.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a bench"]
 async fn bench_tick_faults() {
     // Figures stand at the beginning of a line; the test's name was printed before.
     println!();
     let wanted = from_env("FORTIA_BENCH_FAULTS", 1000) as usize;
+    let worlds = from_env("FORTIA_BENCH_WORLDS", 4) as usize;
     let until = Instant::now() + Duration::from_secs(from_env("FORTIA_BENCH_S", 1500));
     let mut progress = Progress::load();
     let (mut seen, mut refused) = (0, 0);
     while progress.next(wanted).is_some() && Instant::now() < until {
-        // A new world now and then: units die, and land is mined away.
-        let mut scene = Scene::start(RADIUS, PERIOD_MS, strategy()).await;
-        let watcher = Watcher::start(&scene);
-        let part = progress.least() + 50;
-        run_faults(&mut scene, &mut progress, part.min(wanted), until).await;
-        seen += watcher.end().await;
-        refused += scene.refused().await;
-        scene.compare().await;
-        scene.end().await;
+        let first = progress.least();
+        let worlds = worlds.min((wanted - first).div_ceil(PER_WORLD));
+        let runs = (0..worlds).map(|world| tokio::spawn(more_faults(first + world * PER_WORLD, until)));
+        for run in futures::future::join_all(runs).await {
+            let (equal, snapshots, late) =
+                run.expect("every tick and every snapshot is that of the reference");
+            progress.add(&equal);
+            seen += snapshots;
+            refused += late;
+        }
         progress.save();
         println!("{progress}; {seen} snapshots, {refused} late calls refused");
     }

@@ -19,6 +19,20 @@ impl Progress {
         Progress(counts.try_into().unwrap_or_default())
     }
 
+    /// As many of each stage.
+    pub(crate) fn from(count: usize) -> Progress {
+        Progress([count; 4])
+    }
+
+    /// What came after `first` of each stage.
+    pub(crate) fn since(&self, first: usize) -> Progress {
+        Progress(self.0.map(|count| count - first))
+    }
+
+    pub(crate) fn add(&mut self, more: &Progress) {
+        self.0.iter_mut().zip(more.0).for_each(|(count, more)| *count += more);
+    }
+
     pub(crate) fn save(&self) {
         let [observe, edit, shift, commit] = self.0;
         let text = format!("{} {observe} {edit} {shift} {commit}\n", build());

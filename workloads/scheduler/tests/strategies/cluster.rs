@@ -1,5 +1,6 @@
 //! A world on real shards with a scheduler and tickers in processes of their own: this program started once more.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,10 +9,11 @@ use bytes::Bytes;
 use fortia_common::boot::{Boot, Service, var};
 use fortia_common::records::{Config, Durability, EditStrategy, WorldConfig};
 use fortia_rdb::control::ControlDb;
-use fortia_rdb::world::{Info, World};
+use fortia_rdb::world::{Changes, Info, World};
 use fortia_testredis::DataPlane;
-use fortia_vec::ChunkPos;
+use fortia_vec::{ChunkPos, LocalPos};
 use fortia_world::chunk::Column;
+use fortia_world::entity::{Entity, Kind};
 use fortia_world::generate::Generator;
 use tokio::sync::watch;
 
@@ -81,10 +83,13 @@ impl Cluster {
     async fn write_world(&self) {
         let (_sender, topology) = watch::channel(self.plane.topology().await);
         let world = World::connect(&self.plane.boot(Service::Worldgen), topology);
-        let all: Vec<(ChunkPos, Bytes)> = chunks(self.shape.radius).collect();
+        let radius = self.shape.radius;
+        let made = tokio::task::spawn_blocking(move || chunks(radius).collect::<Vec<(ChunkPos, Bytes)>>());
+        let all = made.await.expect("chunks are made");
         for batch in all.chunks(BATCH) {
             world.write_chunks(batch).await.expect("writes");
         }
+        self.settle(&world, &all).await;
         let info = Info {
             seed: 42,
             radius: self.shape.radius,
@@ -93,6 +98,23 @@ impl Cluster {
             tick_period_ms: 1,
         };
         world.write_info(&info).await.expect("writes");
+    }
+
+    /// Somebody lives in every region, so that every ticker sees what its neighbours do, as it must where units edit.
+    async fn settle(&self, world: &World, all: &[(ChunkPos, Bytes)]) {
+        let mut regions = BTreeSet::new();
+        let mut settled = Changes::default();
+        for (at, bytes) in all.iter().filter(|(at, _)| regions.insert(at.region())) {
+            let (id, mut column) =
+                (settled.entities.len() as u64 + 1, Column::decode(bytes).expect("a column"));
+            let (z, _) = column.surface(0, 0).expect("ground");
+            let home = at.block(LocalPos { x: 0, y: 0, z: z + 1 });
+            column.set_entity(id, true);
+            settled.chunks.push((*at, column.encode().into()));
+            settled.entities.push((id, Entity::new(Kind::Handyman, id, "ann", home, home).encode().into()));
+            settled.born.push(("ann".into(), id));
+        }
+        world.commit_tick(0, 0, &settled, 0).await.expect("writes");
     }
 
     async fn configure(&mut self, strategy: EditStrategy, durability: Durability, period_ms: u64) {

@@ -16,6 +16,8 @@ use rayon::prelude::*;
 const REACH: i32 = 2;
 /// Heights in which blocks are edited; there is ground.
 const HEIGHTS: std::ops::Range<u64> = 2..34;
+/// Places of a chunk that are edited.
+const PLACES: u64 = (CHUNK * CHUNK) as u64 * (HEIGHTS.end - HEIGHTS.start);
 
 /// How edits are spread over a world.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,26 +61,29 @@ impl Shape {
         let count = |(rank, at): (usize, ChunkPos)| {
             // What rounding leaves over goes to the next.
             owed += weight(rank) / all * total;
-            let count = owed as u32;
+            // A chunk has no more places.
+            let count = owed.min(PLACES as f64) as u32;
             owed -= f64::from(count);
             (at, count)
         };
         chunks.into_iter().enumerate().map(count).filter(|(_, count)| *count > 0).collect()
     }
 
-    /// The edits of one chunk in a tick. A chunk is edited in so many places that most edits do not meet.
+    /// The edits of one chunk in a tick, each in a place of its own: all of them are made.
     pub(crate) fn of_chunk(
         &self,
         tick: u64,
         at: ChunkPos,
         count: u32,
     ) -> impl Iterator<Item = Wanted> + use<> {
-        let places = u64::from((count * 4).clamp(64, 8192));
+        let places = u64::from(count * 4).next_power_of_two().clamp(64, PLACES);
         let seed = mix(at.x as u64, at.y as u64);
+        let (first, step) = (mix(seed, tick), mix(tick, seed) | 1);
         let radius = self.radius as i32;
         (0..u64::from(count)).map(move |i| {
             let chance = mix(seed ^ tick, i);
-            let place = mix(seed, chance % places);
+            // An odd step comes to each of them once.
+            let place = first.wrapping_add(i.wrapping_mul(step)) % places * (PLACES / places);
             let side = CHUNK as u64;
             let (x, y) = ((place % side) as i32, (place / side % side) as i32);
             let z = HEIGHTS.start + place / (side * side) % (HEIGHTS.end - HEIGHTS.start);
@@ -90,41 +95,56 @@ impl Shape {
         })
     }
 
-    /// The traffic of a ticker: the edits of those who stand in its regions.
+    /// The traffic of a ticker: the edits of those who stand in its regions, in no order of places, as units ask.
     pub(crate) fn traffic(self) -> Traffic {
         let counts = self.counts();
-        let here = Mutex::<Near>::default();
-        Arc::new(move |tick, territory| {
+        let here = Mutex::<Here>::default();
+        Arc::new(move |tick, territory, outbox| {
             let regions: Vec<RegionPos> = territory.regions().collect();
+            let owned = |region: RegionPos| regions.binary_search(&region).is_ok();
             let near = {
                 let mut here = here.lock().expect("one ticker");
                 if here.0 != regions {
-                    let near = counts.iter().filter(|(at, _)| territory.column(*at).is_some()).copied();
-                    *here = (regions.clone(), Arc::new(near.collect()));
+                    let seen =
+                        |at: &ChunkPos| at.neighbours().into_iter().chain([*at]).any(|at| owned(at.region()));
+                    let near = counts.iter().filter(|(at, _)| seen(at)).copied().collect();
+                    *here = (regions.clone(), Arc::new(near));
                 }
                 here.1.clone()
             };
             let letters = |(at, count): &(ChunkPos, u32)| {
-                let column = territory.column(*at);
-                let (home, owned) = (at.region(), regions.binary_search(&at.region()).is_ok());
-                let mine = |wanted: &Wanted| match wanted.from.region() {
-                    stands if stands == home => owned,
-                    stands => regions.binary_search(&stands).is_ok(),
+                let Some(column) = territory.column(*at) else { return Vec::new() };
+                let (home, mine) = (at.region(), owned(at.region()));
+                let stands = |wanted: &Wanted| match wanted.from.region() {
+                    region if region == home => mine,
+                    region => owned(region),
                 };
-                let wanted = self.of_chunk(tick, *at, *count).filter(mine);
-                wanted.filter_map(|wanted| wanted.letter(column?)).collect::<Vec<Letter>>()
+                let wanted: Vec<Wanted> = self.of_chunk(tick, *at, *count).filter(stands).collect();
+                // In one go: the processor waits for several places of the memory at once.
+                let there: Vec<Block> = wanted.iter().map(|wanted| wanted.there(column)).collect();
+                wanted.iter().zip(there).map(|(wanted, there)| wanted.letter(there)).collect::<Vec<Letter>>()
             };
-            near.par_iter().flat_map_iter(letters).collect()
+            let of_chunks: Vec<Vec<Letter>> = near.par_iter().map(letters).collect();
+            outbox.reserve(of_chunks.iter().map(Vec::len).sum());
+            // One of each chunk, then the next of each.
+            let mut rest: Vec<_> = of_chunks.into_iter().map(Vec::into_iter).collect();
+            while !rest.is_empty() {
+                rest.retain_mut(|letters| letters.next().map(|letter| outbox.push(letter)).is_some());
+            }
         })
     }
 }
 
-/// A ticker's regions, and the chunks to be edited that it has loaded, each with its number of edits.
-type Near = (Vec<RegionPos>, Arc<Vec<(ChunkPos, u32)>>);
+/// A ticker's regions, and the chunks to be edited in or beside them, each with its number of edits.
+type Here = (Vec<RegionPos>, Arc<Vec<(ChunkPos, u32)>>);
 
 impl Wanted {
-    fn letter(self, column: &Column) -> Option<Letter> {
-        let there = column.get(self.at.local()?);
+    /// The block that is seen there.
+    fn there(&self, column: &Column) -> Block {
+        self.at.local().map_or(Block::Air, |at| column.get(at))
+    }
+
+    fn letter(&self, there: Block) -> Letter {
         let edit = Edit {
             id: self.id,
             unit: self.id,
@@ -134,7 +154,7 @@ impl Wanted {
             put: other(there).kind(),
             ..Edit::default()
         };
-        Some(Letter { to: Some(wire::region_pos(self.at.region())), kind: Some(letter::Kind::Edit(edit)) })
+        Letter { to: Some(wire::region_pos(self.at.region())), kind: Some(letter::Kind::Edit(edit)) }
     }
 }
 

@@ -16,10 +16,13 @@ use fortia_common::records::{Durability, EditStrategy};
 use fortia_testredis::TestServer;
 use load::Shape;
 use report::{Measured, Spread};
+use rivals::Keeps;
 
 /// The world most points are about.
 const BASE: Shape = Shape { radius: 32, active: 32, edits: 16, zipf: 0.0 };
 const TICKERS: u32 = 2;
+/// Clients tried for the optimistic transactions.
+const CLIENTS: [u32; 3] = [2, 8, 32];
 /// Windows measured of everything, to show the noise of the machine.
 const WINDOWS: usize = 3;
 
@@ -67,29 +70,33 @@ fn points() -> Vec<(Shape, u32)> {
 
 async fn measure(shape: Shape, tickers: u32) -> Measured {
     let edits: u64 = shape.counts().iter().map(|(_, count)| u64::from(*count)).sum();
-    let mut ideal = Vec::new();
+    let (mut blocks, mut bytes) = (Vec::new(), Vec::new());
     let mut watch = Vec::new();
-    let mut lost = 0.0;
     {
         let mut shards = Vec::new();
         for _ in 0..cluster::SHARDS {
             shards.push(TestServer::start().await);
         }
         for _ in 0..WINDOWS {
-            ideal.push(rivals::ideal(shape, &shards, window(), cores()).await);
+            blocks.push(rivals::ideal(shape, &shards, window(), cores(), Keeps::Blocks).await);
+            bytes.push(rivals::ideal(shape, &shards, window(), cores(), Keeps::Bytes).await);
         }
-        for _ in 0..WINDOWS {
-            let (rate, retries) = rivals::watch(shape, &shards, window() / 3, tickers).await;
-            watch.push(rate);
-            lost = retries;
+        // As many clients as do best.
+        for clients in CLIENTS {
+            let mut rates = Vec::new();
+            for _ in 0..WINDOWS {
+                rates.push(rivals::watch(shape, &shards, window() / 5, clients).await);
+            }
+            watch.push((Spread::of(rates.iter().map(|(rate, _)| *rate).collect()), rates[0].1));
         }
     }
+    let (watch, lost) = watch.into_iter().max_by(|a, b| a.0.mid.total_cmp(&b.0.mid)).unwrap();
     let mut cluster = Cluster::start(shape, tickers, EditStrategy::Queue).await;
     let queue = rates(&cluster, edits).await;
     cluster.switch(EditStrategy::Lock, Durability::Memory).await;
     let lock = rates(&cluster, edits).await;
-    let [queue, lock, ideal, watch] = [queue, lock, ideal, watch].map(Spread::of);
-    let measured = Measured { shape, tickers, edits, queue, lock, ideal, watch, lost };
+    let [queue, lock, ideal, decoding] = [queue, lock, blocks, bytes].map(Spread::of);
+    let measured = Measured { shape, tickers, edits, queue, lock, ideal, decoding, watch, lost };
     println!("{}", measured.line());
     measured
 }
@@ -115,23 +122,28 @@ async fn bench_edit_strategies() {
     }
     let base = if quick() { 16 } else { BASE.radius };
     for (name, zipf) in [("uniform", 0.0), ("zipf12", 1.2)] {
-        let of = |m: &&Measured| m.shape == square(base, 16, zipf);
-        let (ratio, at) =
-            all.iter().filter(of).map(|m| (m.vs_ideal(), m)).max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
-        println!(
-            "figure tick.vs_ideal.{name} {ratio:.2} ratio ({}; windows {:.2}-{:.2}; {} tickers, {} cores)",
-            at.best_name(),
-            at.best().min / at.ideal.max,
-            at.best().max / at.ideal.min,
-            at.tickers,
-            cores(),
-        );
+        let of: Vec<&Measured> = all.iter().filter(|m| m.shape == square(base, 16, zipf)).collect();
+        let best = of.iter().max_by(|a, b| a.best().mid.total_cmp(&b.best().mid)).unwrap();
+        // The peers do not depend on the tickers: all windows of a shape are one measurement.
+        let peers: [fn(&Measured) -> Spread; 2] = [|m| m.ideal, |m| m.decoding];
+        for (suffix, peer) in ["", ".decoding"].into_iter().zip(peers) {
+            let peer = Spread::of(of.iter().flat_map(|m| peer(m).all()).collect());
+            println!(
+                "figure tick.vs_ideal.{name}{suffix} {:.2} ratio ({}; {:.2}-{:.2}; {} tickers, {} cores)",
+                best.best().mid / peer.mid,
+                best.best_name(),
+                best.best().min / peer.max,
+                best.best().max / peer.min,
+                best.tickers,
+                cores(),
+            );
+        }
     }
     let least =
         all.iter().filter(|m| m.shape == square(base, 16, 0.0)).map(|m| (m.best().mid / m.watch.mid, m));
     let (ratio, at) = least.min_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
     println!(
-        "figure tick.vs_naive_watch {ratio:.0} ratio (windows {:.0}-{:.0}; uniform, {} tickers, as many clients)",
+        "figure tick.vs_naive_watch {ratio:.0} ratio (windows {:.0}-{:.0}; uniform, {} tickers; the best of 2, 8 and 32 clients)",
         at.best().min / at.watch.max,
         at.best().max / at.watch.min,
         at.tickers,

@@ -19,6 +19,11 @@ impl Spread {
         Spread { min: values[0], mid: values[values.len() / 2], max: values[values.len() - 1] }
     }
 
+    /// What is known of the windows.
+    pub(crate) fn all(self) -> [f64; 3] {
+        [self.min, self.mid, self.max]
+    }
+
     fn thousands(&self) -> String {
         let number =
             |v: f64| if v < 10_000.0 { format!("{:.1}", v / 1000.0) } else { format!("{:.0}", v / 1000.0) };
@@ -35,7 +40,10 @@ pub(crate) struct Measured {
     pub(crate) edits: u64,
     pub(crate) queue: Spread,
     pub(crate) lock: Spread,
+    /// Loops without coordination that keep their chunks as blocks.
     pub(crate) ideal: Spread,
+    /// Those that keep them as bytes.
+    pub(crate) decoding: Spread,
     pub(crate) watch: Spread,
     /// Lost tries of an optimistic transaction.
     pub(crate) lost: f64,
@@ -60,7 +68,7 @@ impl Measured {
 
     pub(crate) fn line(&self) -> String {
         format!(
-            "{} chunks, {} tickers, {} edits a chunk ({}; {} a tick): Queue {}, Lock {}, ideal {}, WATCH {} thousand edits/s; {} / ideal {:.2}, / WATCH {:.0}, lost tries {:.2}",
+            "{} chunks, {} tickers, {} edits a chunk ({}; {} a tick): Queue {}, Lock {}, ideal {}, decoding {}, WATCH {} thousand edits/s; {} / ideal {:.2}, / decoding {:.2}, / WATCH {:.0}, lost tries {:.2}",
             self.shape.chunks(),
             self.tickers,
             self.shape.edits,
@@ -69,9 +77,11 @@ impl Measured {
             self.queue.thousands(),
             self.lock.thousands(),
             self.ideal.thousands(),
+            self.decoding.thousands(),
             self.watch.thousands(),
             self.best_name(),
             self.vs_ideal(),
+            self.best().mid / self.decoding.mid,
             self.best().mid / self.watch.mid,
             self.lost,
         )
@@ -126,12 +136,12 @@ pub(crate) fn write(all: &[Measured], cores: usize) {
         let _ = write!(text, "\n### {title}\n\n![{title}](edit-strategies/{file}.svg)\n");
     }
     text += "\n### All points\n\n";
-    text += "| chunks | tickers | edits a chunk | spread | Queue | Lock | no coordination | WATCH | best ÷ no coordination | best ÷ WATCH |\n";
-    text += "|---|---|---|---|---|---|---|---|---|---|\n";
+    text += "| chunks | tickers | edits a chunk | spread | Queue | Lock | no coordination | decoding | WATCH | best ÷ no coordination | ÷ decoding | ÷ WATCH |\n";
+    text += "|---|---|---|---|---|---|---|---|---|---|---|---|\n";
     for m in all {
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {:.2} ({}) | {:.0} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {:.2} ({}) | {:.2} | {:.0} |",
             m.shape.chunks(),
             m.tickers,
             m.shape.edits,
@@ -139,9 +149,11 @@ pub(crate) fn write(all: &[Measured], cores: usize) {
             m.queue.thousands(),
             m.lock.thousands(),
             m.ideal.thousands(),
+            m.decoding.thousands(),
             m.watch.thousands(),
             m.vs_ideal(),
             m.best_name(),
+            m.best().mid / m.decoding.mid,
             m.best().mid / m.watch.mid,
         );
     }

@@ -1,9 +1,11 @@
 //! What the tick is measured against: the same edits without any coordination, and with optimistic transactions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use fortia_testredis::TestServer;
 use fortia_vec::{BlockPos, ChunkPos};
 use fortia_world::chunk::Column;
@@ -15,14 +17,39 @@ use crate::load::{Shape, by_chunk, mix, other};
 /// Chunks written in one go, as a ticker does.
 const BATCH: usize = 256;
 
-/// Edits a second without coordination: on each core a loop that decodes each chunk it has edits for, applies them,
-/// encodes it and writes it to the shards, pipelined. Chunks are divided among the loops, so that no two want the same.
-/// Nothing is read: a loop has the bytes it wrote last.
-pub(crate) async fn ideal(shape: Shape, shards: &[TestServer], time: Duration, cores: usize) -> f64 {
+/// Where a loop without coordination has its chunks from one tick to the next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Keeps {
+    /// As bytes: it decodes each chunk before it edits it, as whoever takes it from a database.
+    Bytes,
+    /// As blocks: it only ever encodes.
+    Blocks,
+}
+
+/// Edits a second without coordination: on each core a loop that applies the edits of each chunk, encodes it and writes it
+/// to the shards, pipelined; while a batch is written, the next is made. Chunks are divided among the loops, so that no two
+/// want the same. Nothing is ever read.
+pub(crate) async fn ideal(
+    shape: Shape,
+    shards: &[TestServer],
+    time: Duration,
+    cores: usize,
+    keeps: Keeps,
+) -> f64 {
+    let made = tokio::task::spawn_blocking(move || cluster::chunks(shape.active).collect::<BTreeMap<_, _>>());
+    let all = made.await.expect("chunks are made");
     let done = Arc::new(AtomicU64::new(0));
-    let loops: Vec<_> =
-        (0..cores).map(|core| a_loop(shape, shards, core, cores, done.clone(), time)).collect();
-    let loops: Vec<_> = futures::future::join_all(loops).await;
+    let mut loops = Vec::new();
+    for mine in shared(shape.counts(), cores) {
+        let mut connections = Vec::new();
+        for shard in shards {
+            connections.push(shard.connect().await);
+        }
+        let bytes = mine.iter().map(|(at, _)| all[at].clone()).collect();
+        let columns = mine.iter().map(|(at, _)| Column::decode(&all[at]).expect("a column")).collect();
+        loops.push(Loop { shape, keeps, mine, bytes, columns, connections, done: done.clone() });
+    }
+    let loops: Vec<_> = loops.into_iter().map(|one| tokio::spawn(one.run(time))).collect();
     let mut seconds = 0f64;
     for thread in loops {
         seconds = seconds.max(thread.await.expect("the loop runs"));
@@ -30,55 +57,67 @@ pub(crate) async fn ideal(shape: Shape, shards: &[TestServer], time: Duration, c
     done.load(Ordering::Relaxed) as f64 / seconds
 }
 
-async fn a_loop(
+/// One of the loops without coordination.
+struct Loop {
     shape: Shape,
-    shards: &[TestServer],
-    core: usize,
-    cores: usize,
+    keeps: Keeps,
+    /// Its chunks, and how many edits each gets in a tick.
+    mine: Vec<(ChunkPos, u32)>,
+    /// Of each chunk what it wrote last, in both forms.
+    bytes: Vec<Bytes>,
+    columns: Vec<Column>,
+    connections: Vec<MultiplexedConnection>,
+    /// Edits of all loops.
     done: Arc<AtomicU64>,
-    time: Duration,
-) -> tokio::task::JoinHandle<f64> {
-    let mut connections = Vec::new();
-    for shard in shards {
-        connections.push(shard.connect().await);
-    }
-    let counts: Vec<(ChunkPos, u32)> = shape.counts();
-    let mine: Vec<(ChunkPos, u32)> = shared(counts, cores).swap_remove(core);
-    let of: std::collections::BTreeSet<ChunkPos> = mine.iter().map(|(at, _)| *at).collect();
-    let mut stored: std::collections::BTreeMap<ChunkPos, Vec<u8>> = cluster::chunks(shape.active)
-        .filter(|(at, _)| of.contains(at))
-        .map(|(at, b)| (at, b.to_vec()))
-        .collect();
-    tokio::spawn(async move {
+}
+
+impl Loop {
+    /// Goes on for so long; returns the seconds it took.
+    async fn run(mut self, time: Duration) -> f64 {
         let begun = Instant::now();
+        let mut writing = tokio::spawn(async {});
         for tick in 1.. {
-            for batch in mine.chunks(BATCH) {
-                let mut pipes = vec![redis::pipe(); connections.len()];
-                let mut edits = 0;
-                for (at, count) in batch {
-                    let bytes = stored.get_mut(at).expect("mine");
-                    let mut column = Column::decode(bytes).expect("a column");
-                    for wanted in shape.of_chunk(tick, *at, *count) {
-                        apply(&mut column, wanted.at);
-                        edits += 1;
-                    }
-                    *bytes = column.encode();
-                    let shard = mix(at.x as u64, at.y as u64) as usize % pipes.len();
-                    pipes[shard].cmd("SET").arg(key(*at)).arg(bytes.as_slice()).ignore();
-                }
-                for (pipe, connection) in
-                    pipes.iter().zip(&mut connections).filter(|(pipe, _)| !pipe.is_empty())
-                {
-                    pipe.query_async::<()>(connection).await.expect("writes");
-                }
-                done.fetch_add(edits, Ordering::Relaxed);
+            for first in (0..self.mine.len()).step_by(BATCH) {
+                let last = self.mine.len().min(first + BATCH);
+                let pipes =
+                    (first..last).fold(vec![redis::pipe(); self.connections.len()], |mut pipes, i| {
+                        let at = self.mine[i].0;
+                        let shard = mix(at.x as u64, at.y as u64) as usize % pipes.len();
+                        self.edit(tick, i);
+                        pipes[shard].cmd("SET").arg(key(at)).arg(self.bytes[i].as_ref()).ignore();
+                        pipes
+                    });
+                writing.await.expect("writes");
+                writing = tokio::spawn(write(pipes, self.connections.clone()));
+                let edits = self.mine[first..last].iter().map(|(_, count)| u64::from(*count)).sum();
+                self.done.fetch_add(edits, Ordering::Relaxed);
                 if begun.elapsed() > time {
+                    writing.await.expect("writes");
                     return begun.elapsed().as_secs_f64();
                 }
             }
         }
         unreachable!("ticks do not end")
-    })
+    }
+
+    fn edit(&mut self, tick: u64, i: usize) {
+        let (at, count) = self.mine[i];
+        if self.keeps == Keeps::Bytes {
+            self.columns[i] = Column::decode(&self.bytes[i]).expect("a column");
+        }
+        for wanted in self.shape.of_chunk(tick, at, count) {
+            apply(&mut self.columns[i], wanted.at);
+        }
+        self.bytes[i] = self.columns[i].encode().into();
+    }
+}
+
+/// Writes to all shards at once.
+async fn write(pipes: Vec<redis::Pipeline>, connections: Vec<MultiplexedConnection>) {
+    let writes = pipes.into_iter().zip(connections).filter(|(pipe, _)| !pipe.is_empty());
+    let writes =
+        writes.map(|(pipe, mut connection)| async move { pipe.query_async::<()>(&mut connection).await });
+    futures::future::try_join_all(writes).await.expect("writes");
 }
 
 /// Chunks for each loop, so that each has as many edits and chunks as another: the largest first, always to who has
@@ -147,9 +186,10 @@ pub(crate) async fn watch(shape: Shape, shards: &[TestServer], time: Duration, c
 }
 
 async fn write_all(shape: Shape, shards: &[TestServer]) {
+    let made = tokio::task::spawn_blocking(move || cluster::chunks(shape.active).collect::<Vec<_>>());
+    let all = made.await.expect("chunks are made");
     for (i, shard) in shards.iter().enumerate() {
         let mut connection = shard.connect().await;
-        let all: Vec<_> = cluster::chunks(shape.active).collect();
         let here = |at: &ChunkPos| mix(at.x as u64, at.y as u64) as usize % shards.len() == i;
         for batch in all.chunks(BATCH) {
             let mut pipe = redis::pipe();

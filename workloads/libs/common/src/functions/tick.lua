@@ -204,10 +204,13 @@ local function admit_tick(keys, args)
 end
 
 -- Whether the second slot of a key takes the value of this tick: the slot that has the tick already, else the older.
+-- Nil when one is newer: a value of the past would stand in the place of one that readers need.
 local function takes_second(t0, t1, tick)
   if t1 == tick then return true end
   if not t0 or t0 == tick then return false end
-  return not t1 or tonumber(t1) < tonumber(t0)
+  local first, second, new = tonumber(t0), tonumber(t1 or '-1'), tonumber(tick)
+  if new < first or new < second then return nil end
+  return second < first
 end
 
 -- Two-slot writes of one tick: one value a key, empty to remove the thing. Chunks and entities are nearly all that is ever
@@ -223,6 +226,7 @@ local function fortia_slots(keys, args)
       return string.find(ticks.err, 'WRONGTYPE', 1, true) and refuse('WRONGTYPE', keys[i] .. ' is no hash') or ticks
     end
     second[i] = takes_second(ticks[1], ticks[2], tick)
+    if second[i] == nil then return refuse('CONFLICT', keys[i] .. ' has a newer tick than ' .. tick) end
   end
   raise(keys[1], guard, args[3])
   for i = 2, #keys do

@@ -198,10 +198,10 @@ pub(super) async fn expiry(wire: &mut Wire, prefix: &[u8], key: &KeyText) -> Res
 }
 
 /// Asks what keys are whose guess was wrong.
-pub(super) async fn kinds<'a>(
+pub(super) async fn kinds(
     wire: &mut Wire,
     prefix: &[u8],
-    keys: &[&'a KeyText],
+    keys: &[&KeyText],
 ) -> Result<Vec<Option<Kind>>, RdbError> {
     for key in keys {
         wire.begin(2);

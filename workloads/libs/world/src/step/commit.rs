@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fortia_proto::tick::v1 as pb;
 use fortia_proto::world::v1 as world;
-use fortia_vec::RegionPos;
+use fortia_vec::{ChunkPos, RegionPos};
 
 use super::{Changes, StepError, Territory};
 use crate::entity::{Entity, Event};
@@ -30,12 +30,14 @@ impl Territory {
         let mut entities: BTreeMap<u64, Vec<u8>> = dead.collect();
         entities.extend(units.iter().filter_map(|id| Some((*id, self.entities.get(id)?.encode()))));
         let born = std::mem::take(&mut self.born).into_iter().collect();
-        let changed = std::mem::take(&mut self.touched).into_iter().collect();
+        let touched = std::mem::take(&mut self.touched).into_iter();
+        let mut changed: Vec<ChunkPos> = touched.chain(self.before.keys().copied()).collect();
+        changed.sort_unstable();
+        changed.dedup();
         self.before.clear();
         self.woken.clear();
         self.pending.clear();
         self.redirected.clear();
-        self.edited.clear();
         self.sound(Changes { columns, entities: entities.into_iter().collect(), born, gone, changed })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fortia_proto::tick::v1 as pb;
 use fortia_proto::world::v1::{Action, action};
-use fortia_vec::{BlockPos, ChunkPos, RegionPos};
+use fortia_vec::{BlockPos, ChunkPos, LocalPos, RegionPos};
 use rayon::prelude::*;
 
 use super::observe::{Heard, in_order};
@@ -16,28 +16,35 @@ use crate::entity::{Due, Entity, Event, Kind};
 use crate::{rules, wire};
 
 /// An edit as a letter brought it.
-struct Edit {
+struct Edit<'a> {
+    /// Where in its chunk; none outside the world's height.
+    place: Option<LocalPos>,
     order: (u64, u64),
-    from: BlockPos,
-    at: BlockPos,
+    from: RegionPos,
     expect: Block,
     put: Block,
     site: Option<Box<pb::Site>>,
+    /// What brought it, and takes the answer back: letters are many, and none is made or moved for that.
+    letter: &'a mut pb::Letter,
 }
 
-/// What came of the edits of one chunk.
-struct Tried<'a> {
-    /// The chunk, as the edits left it.
+/// The edits of one chunk.
+struct Edits<'a> {
+    at: ChunkPos,
+    /// The letters that bring them.
+    letters: Vec<&'a mut [pb::Letter]>,
+    /// The chunk, while they are tried.
     column: Option<Column>,
-    /// Those that were made.
-    done: Vec<&'a Edit>,
-    answers: Vec<pb::Letter>,
+    /// The blocks that were changed, as they were before; ascending.
+    before: Vec<(LocalPos, Block)>,
+    /// Where which buildings begin.
+    sites: Vec<(Kind, BlockPos, Box<pb::Site>)>,
 }
 
 /// The letters to regions of a territory, in the order in which they take effect.
 #[derive(Default)]
 struct Mail {
-    edits: Vec<Edit>,
+    edits: Vec<pb::Letter>,
     strikes: Vec<(RegionPos, pb::Strike)>,
     pays: Vec<(RegionPos, pb::Pay)>,
     unloads: Vec<(RegionPos, pb::Unload)>,
@@ -52,13 +59,8 @@ impl Territory {
     /// As [`Territory::observe`].
     pub fn edit(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Result<Vec<pb::Letter>, StepError> {
         let mail = self.sort(inbox)?;
-        let mut outbox = Vec::with_capacity(mail.edits.len());
-        // Edits of different chunks have nothing to do with each other.
-        let by_chunk = mail.edits.par_chunk_by(|a, b| a.at.chunk() == b.at.chunk());
-        let tried: Vec<Tried> = by_chunk.map(|edits| self.attempt(edits)).collect();
-        for tried in tried {
-            self.accept(tick, tried, &mut outbox);
-        }
+        let mut outbox = mail.edits;
+        self.try_all(tick, &mut outbox)?;
         outbox.extend(mail.pays.iter().filter_map(|(to, pay)| self.pay(*to, pay)));
         outbox.extend(mail.unloads.iter().filter_map(|(to, unload)| self.unload(*to, unload)));
         outbox.extend(mail.strikes.iter().filter_map(|(to, strike)| self.strike(tick, *to, strike)));
@@ -72,14 +74,11 @@ impl Territory {
         self.sound(outbox)
     }
 
-    fn sort(&self, inbox: Vec<pb::Letter>) -> Result<Mail, StepError> {
+    fn sort(&self, mut inbox: Vec<pb::Letter>) -> Result<Mail, StepError> {
         let mut mail = Mail::default();
-        for letter in inbox {
+        let is_edit = |letter: &pb::Letter| matches!(letter.kind, Some(pb::letter::Kind::Edit(_)));
+        for letter in inbox.extract_if(.., |letter| !is_edit(letter)) {
             match self.open(letter, "edit")? {
-                (to, pb::letter::Kind::Edit(edit)) => {
-                    let edit = Edit::read(edit).filter(|edit| edit.at.region() == to);
-                    mail.edits.push(edit.ok_or(StepError::Letter(to, "edit"))?);
-                }
                 (to, pb::letter::Kind::Strike(strike)) => mail.strikes.push((to, *strike)),
                 (to, pb::letter::Kind::Pay(pay)) => mail.pays.push((to, *pay)),
                 (to, pb::letter::Kind::Unload(unload)) => mail.unloads.push((to, *unload)),
@@ -92,52 +91,93 @@ impl Territory {
                 (to, _) => return Err(StepError::Letter(to, "edit")),
             }
         }
-        mail.edits.par_sort_by_key(|edit| (edit.at.chunk(), edit.order));
+        mail.edits = inbox;
         mail.strikes.sort_by_key(|(_, strike)| (strike.id, strike.unit));
         mail.pays.sort_by_key(|(_, pay)| (pay.id, pay.unit));
         Ok(mail)
     }
 
+    /// Tries edits, and puts the answers in the place of the letters that brought them.
+    fn try_all(&mut self, tick: u64, letters: &mut [pb::Letter]) -> Result<(), StepError> {
+        let mut tried = self.by_chunk(letters)?;
+        // Columns are taken out to be changed in place, and edits of different chunks have nothing to do with each other.
+        for edits in &mut tried {
+            let column = self.columns.get_mut(&edits.at);
+            edits.column = column.map(|column| std::mem::replace(column, Column::empty(edits.at)));
+        }
+        tried.par_iter_mut().try_for_each(|edits| self.attempt(edits))?;
+        tried.into_iter().for_each(|edits| self.accept(tick, edits));
+        Ok(())
+    }
+
+    /// The edits by chunk, ascending.
+    fn by_chunk<'a>(&self, letters: &'a mut [pb::Letter]) -> Result<Vec<Edits<'a>>, StepError> {
+        // Edits of one chunk mostly come together: only the pieces are sorted.
+        let together = letters.chunk_by_mut(|a, b| chunk(a) == chunk(b));
+        let mut pieces = Vec::new();
+        for letters in together {
+            let at = chunk(&letters[0]).ok_or_else(|| astray(&letters[0]))?;
+            pieces.push((at, letters));
+        }
+        pieces.sort_by_key(|(at, _)| *at);
+        let mut all = Vec::<Edits>::with_capacity(pieces.len());
+        for (at, letters) in pieces {
+            match all.last_mut().filter(|last| last.at == at) {
+                Some(last) => last.letters.push(letters),
+                None if !self.owns(at.region()) => return Err(StepError::NotOwned(at.region())),
+                None => all.push(Edits::new(at, letters)),
+            }
+        }
+        Ok(all)
+    }
+
     /// Tries the edits of one chunk in their order: each changes its block if that still is what the unit saw.
-    fn attempt<'a>(&self, edits: &'a [Edit]) -> Tried<'a> {
-        let at = edits[0].at.chunk();
-        let occupied = self.occupied(at);
-        let mut tried = Tried {
-            // Copies share their blocks until one is changed; what changes nothing must not be written.
-            column: self.columns.get(&at).cloned(),
-            done: Vec::with_capacity(edits.len()),
-            answers: Vec::with_capacity(edits.len()),
-        };
+    fn attempt(&self, tried: &mut Edits<'_>) -> Result<(), StepError> {
+        let Edits { at, letters, column, before, sites } = tried;
+        let occupied = column.as_ref().map(|column| self.occupied(column)).unwrap_or_default();
+        let mut edits = Vec::with_capacity(letters.iter().map(|letters| letters.len()).sum());
+        for letter in std::mem::take(letters).into_iter().flatten() {
+            edits.push(Edit::read(*at, letter)?);
+        }
+        // Edits of different blocks have nothing to do with each other either.
+        edits.sort_by_key(|edit| (edit.place, edit.order));
+        before.reserve(edits.len());
         for edit in edits {
-            let local = edit.at.local().filter(|local| local.z < crate::HEIGHT);
-            let refused = match local.zip(tried.column.as_mut()) {
-                Some((local, column)) if column.get(local) == edit.expect => {
-                    let blocked = edit.put.is_solid() && occupied.binary_search(&edit.at).is_ok();
+            let refused = match edit.place.zip(column.as_mut()) {
+                Some((place, column)) if column.get(place) == edit.expect => {
+                    let block = at.block(place);
+                    let blocked = edit.put.is_solid() && occupied.binary_search(&block).is_ok();
                     if !blocked {
-                        column.set(local, edit.put);
-                        tried.done.push(edit);
+                        column.set(place, edit.put);
+                        if before.last().is_none_or(|(last, _)| *last != place) {
+                            before.push((place, edit.expect));
+                        }
+                        // Buildings occupy nothing, so that no edit of this tick is about one that begins in it.
+                        sites.extend(
+                            Kind::of_block(edit.put).zip(edit.site).map(|(kind, site)| (kind, block, site)),
+                        );
                     }
                     blocked.then_some(OCCUPIED)
                 }
                 _ => Some(TOO_LATE),
             };
-            tried.answers.push(edit.answer(refused));
+            *edit.letter = answer(edit.order.1, edit.from, edit.expect, refused);
         }
-        tried
+        Ok(())
     }
 
-    /// Puts what came of a chunk's edits into the territory, and tells the units.
-    fn accept(&mut self, tick: u64, tried: Tried, outbox: &mut Vec<pb::Letter>) {
-        outbox.extend(tried.answers);
-        if let (Some(column), [_, ..]) = (tried.column, &tried.done[..]) {
-            self.replace(column);
+    /// Puts a chunk back as its edits left it.
+    fn accept(&mut self, tick: u64, tried: Edits<'_>) {
+        if let (Some(column), Some(place)) = (tried.column, self.columns.get_mut(&tried.at)) {
+            *place = column;
         }
-        self.edited.extend(tried.done.iter().map(|edit| edit.at));
-        for edit in tried.done {
-            // Buildings occupy nothing, so that no edit of this tick is about one that begins in it.
-            if let (Some(kind), Some(site)) = (Kind::of_block(edit.put), &edit.site) {
-                self.begin(tick, kind, edit.at, site);
-            }
+        // What changes nothing must not be written.
+        if !tried.before.is_empty() {
+            // Nothing changed a block before in this tick.
+            self.before.insert(tried.at, tried.before);
+        }
+        for (kind, at, site) in tried.sites {
+            self.begin(tick, kind, at, &site);
         }
     }
 
@@ -150,10 +190,13 @@ impl Territory {
         self.bear(building);
     }
 
-    /// The blocks of a chunk in which units have their feet or heads, ascending.
-    fn occupied(&self, at: ChunkPos) -> Vec<BlockPos> {
-        let ids = self.columns.get(&at).into_iter().flat_map(|column| column.entities());
-        let units = ids.filter_map(|id| self.entities.get(id)).filter(|unit| unit.kind.is_unit());
+    /// The blocks of a column in which units have their feet or heads, ascending.
+    fn occupied(&self, column: &Column) -> Vec<BlockPos> {
+        let units = column
+            .entities()
+            .iter()
+            .filter_map(|id| self.entities.get(id))
+            .filter(|unit| unit.kind.is_unit());
         let mut blocks: Vec<BlockPos> = units.flat_map(|unit| [unit.at, unit.at.up()]).collect();
         blocks.sort_unstable();
         blocks
@@ -185,27 +228,57 @@ pub(super) fn occupies(unit: &Entity, at: BlockPos) -> bool {
     unit.kind.is_unit() && (unit.at == at || unit.at.up() == at)
 }
 
-impl Edit {
-    /// What the unit is told.
-    fn answer(&self, refused: Option<&str>) -> pb::Letter {
-        let outcome = pb::Outcome {
-            unit: self.order.1,
-            done: refused.is_none(),
-            taken: if refused.is_none() { self.expect.kind() } else { 0 },
-            reason: refused.unwrap_or_default().to_owned(),
-            ..pb::Outcome::default()
-        };
-        letter(self.from.region(), pb::letter::Kind::Outcome(outcome))
+impl<'a> Edits<'a> {
+    fn new(at: ChunkPos, letters: &'a mut [pb::Letter]) -> Edits<'a> {
+        Edits { at, letters: vec![letters], column: None, before: Vec::new(), sites: Vec::new() }
     }
+}
 
-    fn read(edit: pb::Edit) -> Option<Edit> {
-        Some(Edit {
-            order: (edit.id, edit.unit),
-            from: edit.from.as_ref().map(wire::to_block_pos)?,
-            at: edit.at.as_ref().map(wire::to_block_pos)?,
-            expect: Block::from_kind(edit.expect)?,
-            put: Block::from_kind(edit.put)?,
-            site: edit.site,
-        })
+impl<'a> Edit<'a> {
+    /// Reads an edit of this chunk.
+    fn read(chunk: ChunkPos, letter: &'a mut pb::Letter) -> Result<Edit<'a>, StepError> {
+        let stray = StepError::Letter(chunk.region(), "edit");
+        let to = letter.to.as_ref().map(wire::to_region_pos).ok_or(StepError::NoRegion)?;
+        let Some(pb::letter::Kind::Edit(edit)) = &mut letter.kind else { return Err(stray) };
+        let read = |edit: &mut pb::Edit| {
+            let at = edit.at.as_ref().map(wire::to_block_pos)?;
+            Some((
+                at.local().filter(|local| local.z < crate::HEIGHT),
+                (edit.id, edit.unit),
+                edit.from.as_ref().map(wire::to_block_pos)?.region(),
+                Block::from_kind(edit.expect)?,
+                Block::from_kind(edit.put)?,
+                edit.site.take(),
+            ))
+        };
+        let read = read(edit).filter(|_| to == chunk.region());
+        let (place, order, from, expect, put, site) = read.ok_or(stray)?;
+        Ok(Edit { place, order, from, expect, put, site, letter })
     }
+}
+
+/// The chunk that an edit is of.
+fn chunk(letter: &pb::Letter) -> Option<ChunkPos> {
+    match &letter.kind {
+        Some(pb::letter::Kind::Edit(edit)) => edit.at.as_ref().map(|at| wire::to_block_pos(at).chunk()),
+        _ => None,
+    }
+}
+
+/// An edit that says not where.
+fn astray(letter: &pb::Letter) -> StepError {
+    let to = letter.to.as_ref().map(wire::to_region_pos);
+    to.map_or(StepError::NoRegion, |to| StepError::Letter(to, "edit"))
+}
+
+/// What a unit is told that stands in this region.
+fn answer(unit: u64, to: RegionPos, expect: Block, refused: Option<&str>) -> pb::Letter {
+    let outcome = pb::Outcome {
+        unit,
+        done: refused.is_none(),
+        taken: if refused.is_none() { expect.kind() } else { 0 },
+        reason: refused.unwrap_or_default().to_owned(),
+        ..pb::Outcome::default()
+    };
+    letter(to, pb::letter::Kind::Outcome(outcome))
 }

@@ -2,7 +2,7 @@
 //! is committed, and while that does not help, the world stands still and says why.
 
 use fortia_proto::tick::v1 as pb;
-use fortia_vec::{BlockPos, RegionPos};
+use fortia_vec::{BlockPos, ChunkPos, RegionPos};
 
 use super::Territory;
 use crate::entity::EntityError;
@@ -33,6 +33,9 @@ pub enum StepError {
         /// Where it was sent.
         to: RegionPos,
     },
+    /// Somebody may look at a chunk that was not loaded.
+    #[error("chunk {0} is needed, but not loaded")]
+    NotLoaded(ChunkPos),
     /// An entity for which there is no list.
     #[error("entity {id} stands at {at}, in a chunk that is not loaded here")]
     NoChunk {
@@ -44,16 +47,19 @@ pub enum StepError {
 }
 
 impl Territory {
+    /// The region a letter is for, which must be one of this territory.
+    pub(super) fn addressee(&self, letter: &pb::Letter) -> Result<RegionPos, StepError> {
+        let to = letter.to.as_ref().map(wire::to_region_pos).ok_or(StepError::NoRegion)?;
+        if self.owns(to) { Ok(to) } else { Err(StepError::NotOwned(to)) }
+    }
+
     /// The region a letter is for, which must be one of this territory, and what it says.
     pub(super) fn open(
         &self,
         letter: pb::Letter,
         stage: &'static str,
     ) -> Result<(RegionPos, pb::letter::Kind), StepError> {
-        let to = letter.to.as_ref().map(wire::to_region_pos).ok_or(StepError::NoRegion)?;
-        if !self.owns(to) {
-            return Err(StepError::NotOwned(to));
-        }
+        let to = self.addressee(&letter)?;
         letter.kind.map(|kind| (to, kind)).ok_or(StepError::Letter(to, stage))
     }
 

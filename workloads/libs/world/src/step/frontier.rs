@@ -63,20 +63,25 @@ impl Territory {
         self
     }
 
-    /// Everything around the regions is missing, but for what is known.
+    /// Everything in the regions is missing, and around those in which somebody is, but for what is known. In a world that
+    /// grows also what must be looked at to find what was made.
     pub(super) fn seek(&mut self) {
         let known = &self.columns;
         let unknown = |at: &ChunkPos| !known.contains_key(at);
-        self.missing_chunks =
-            around(&self.regions, self.frontier.radius).into_iter().filter(unknown).collect();
+        let around = around(&self.regions, self.frontier.radius).into_iter();
+        let (owned, beside): (Vec<ChunkPos>, _) = around.partition(|at| self.owns(at.region()));
+        self.missing_chunks = owned.into_iter().filter(unknown).collect();
         if self.frontier.generator.is_some() {
             let beyond = |at: &ChunkPos| at.is_within(self.limit) && !at.is_within(self.frontier.radius);
             let lookouts: BTreeSet<ChunkPos> = lookouts(&self.regions, self.limit).filter(beyond).collect();
             self.missing_chunks.extend(lookouts.iter().copied().filter(unknown));
             self.frontier.sought = Some(lookouts);
             let known: Vec<ChunkPos> = self.columns.keys().copied().collect();
-            known.into_iter().for_each(|at| self.spread(at));
+            // What is beside the regions within the first radius is there without being loaded.
+            known.into_iter().chain(beside).for_each(|at| self.spread(at));
         }
+        let inhabited: Vec<RegionPos> = self.inhabited.keys().copied().collect();
+        inhabited.into_iter().for_each(|region| self.surround(region));
     }
 
     /// Takes in that a missing chunk is not stored. `false` when it should be: chunks within the first radius are there
@@ -139,15 +144,14 @@ impl Territory {
     /// At the commit: what was made is there, and is stored like any changed chunk.
     pub(super) fn reveal(&mut self) {
         for (at, column) in std::mem::take(&mut self.frontier.made) {
-            self.before.insert(at, column.clone());
-            self.touched.insert(at);
+            self.before.insert(at, Vec::new());
             self.columns.insert(at, column);
         }
     }
 }
 
 /// The chunks of these regions within a radius, and one chunk around them.
-pub(super) fn around(regions: &BTreeSet<RegionPos>, radius: u32) -> BTreeSet<ChunkPos> {
+fn around(regions: &BTreeSet<RegionPos>, radius: u32) -> BTreeSet<ChunkPos> {
     let radius = i32::try_from(radius).unwrap_or(i32::MAX);
     let along = |first: i32| (first - 1).max(-radius)..=(first + REGION).min(radius);
     let chunks = regions.iter().flat_map(|region| {

@@ -15,7 +15,7 @@ use prost::Message;
 
 use super::edit::occupies;
 use super::task::{OCCUPIED, TOO_LATE};
-use super::{Territory, letter};
+use super::{StepError, Territory, letter};
 use crate::block::Block;
 use crate::entity::Entity;
 use crate::wire;
@@ -80,12 +80,17 @@ impl Bids {
     }
 
     /// Units of others that may stand in the way, ascending: they must be known, as of the tick before, to claim.
-    pub fn strangers(&self, territory: &Territory) -> Vec<u64> {
+    ///
+    /// # Errors
+    /// When a chunk somebody builds in is not loaded. Who builds sees it, so that needs bids of nobody in this territory.
+    pub fn strangers(&self, territory: &Territory) -> Result<Vec<u64>, StepError> {
         let builds = |bids: &BTreeMap<BlockId, Vec<Bid>>| bids.values().flatten().any(is_solid);
         let abroad = self.bids.iter().filter(|(at, bids)| !territory.owns(at.region()) && builds(bids));
-        let columns = abroad.filter_map(|(at, _)| territory.column(*at));
-        let ids: BTreeSet<u64> = columns.flat_map(|column| column.entities().iter().copied()).collect();
-        ids.into_iter().collect()
+        let mut ids = BTreeSet::new();
+        for (at, _) in abroad {
+            ids.extend(territory.column(*at).ok_or(StepError::NotLoaded(*at))?.entities());
+        }
+        Ok(ids.into_iter().collect())
     }
 
     /// The claims to put into the table, by chunk and block, ascending, one a block: each begins with its rank, [`RANK`]

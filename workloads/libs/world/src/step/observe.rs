@@ -38,6 +38,7 @@ impl Territory {
         tick: u64,
         actions: &[(RegionPos, Vec<Action>)],
     ) -> Result<Vec<pb::Letter>, StepError> {
+        self.ready()?;
         let mut outbox = self.approach();
         self.wake(tick, &mut outbox);
         for (region, actions) in actions {

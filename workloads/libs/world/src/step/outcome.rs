@@ -14,18 +14,23 @@ use crate::wire;
 
 impl Territory {
     /// First in stage move: takes the outcomes and returns letters for the commit.
-    pub(super) fn hear(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Result<Vec<pb::Letter>, StepError> {
-        let mut outcomes: Vec<(RegionPos, pb::Outcome)> = Vec::with_capacity(inbox.len());
-        for letter in inbox {
-            match self.open(letter, "move")? {
-                (to, pb::letter::Kind::Outcome(outcome)) => outcomes.push((to, outcome)),
-                (to, _) => return Err(StepError::Letter(to, "move")),
+    pub(super) fn hear(&mut self, tick: u64, inbox: &[pb::Letter]) -> Result<Vec<pb::Letter>, StepError> {
+        let mut outcomes: Vec<(RegionPos, &pb::Outcome)> = Vec::new();
+        // Letters to one region mostly come together.
+        for together in inbox.chunk_by(|a, b| a.to == b.to) {
+            let to = self.addressee(&together[0])?;
+            for letter in together {
+                match &letter.kind {
+                    Some(pb::letter::Kind::Outcome(outcome)) => {
+                        outcomes.extend(self.pending.contains_key(&outcome.unit).then_some((to, outcome)));
+                    }
+                    _ => return Err(StepError::Letter(to, "move")),
+                }
             }
         }
-        outcomes.retain(|(_, outcome)| self.pending.contains_key(&outcome.unit));
         // Of several buildings that take what a unit carries, always the same one does.
         outcomes.sort_by_key(|(_, outcome)| (outcome.unit, outcome.at.as_ref().map(wire::to_block_pos)));
-        let letters = outcomes.iter().filter_map(|(to, outcome)| self.learn(tick, *to, outcome));
+        let letters = outcomes.into_iter().filter_map(|(to, outcome)| self.learn(tick, to, outcome));
         let letters = letters.collect();
         self.miss(tick);
         Ok(letters)

@@ -14,12 +14,14 @@ use crate::entity::{Due, Entity, Event};
 use crate::order::Order;
 
 impl Territory {
-    /// Stage move of a tick: takes the letters of stage edit and returns those for the commit.
+    /// Stage move of a tick: takes the letters of stage edit and returns those for the commit. What stage edit has made
+    /// missing must be loaded, as of the tick before.
     ///
     /// # Errors
     /// As [`Territory::observe`].
     pub fn shift(&mut self, tick: u64, inbox: Vec<pb::Letter>) -> Result<Vec<pb::Letter>, StepError> {
-        let mut outbox = self.hear(tick, inbox)?;
+        self.ready()?;
+        let mut outbox = self.hear(tick, &inbox)?;
         outbox.extend(self.send_home());
         let (walkers, ended) = self.walkers();
         let mut moved = BTreeSet::new();
@@ -40,17 +42,16 @@ impl Territory {
 
     /// Those above or below a block that changed.
     fn shaken(&mut self) -> Vec<u64> {
-        let mut edited = std::mem::take(&mut self.edited);
-        edited.sort_unstable_by_key(|at| at.chunk());
         let mut shaken = Vec::new();
-        for edited in edited.chunk_by(|a, b| a.chunk() == b.chunk()) {
-            let at = edited[0].chunk();
-            self.ways.stale(at);
-            let Some(column) = self.columns.get(&at).filter(|column| !column.entities().is_empty()) else {
+        for (at, before) in self.before.iter().filter(|(_, before)| !before.is_empty()) {
+            self.ways.stale(*at);
+            let Some(column) = self.columns.get(at).filter(|column| !column.entities().is_empty()) else {
                 continue;
             };
-            let lines: BTreeSet<(i32, i32)> = edited.iter().map(|at| (at.x, at.y)).collect();
-            let there = |id: &&u64| self.entities.get(*id).is_some_and(|u| lines.contains(&(u.at.x, u.at.y)));
+            let lines: BTreeSet<(u8, u8)> = before.iter().map(|(at, _)| (at.x, at.y)).collect();
+            let line = |unit: &Entity| unit.at.local().map(|at| (at.x, at.y));
+            let there =
+                |id: &&u64| self.entities.get(*id).and_then(line).is_some_and(|at| lines.contains(&at));
             shaken.extend(column.entities().iter().filter(there));
         }
         shaken

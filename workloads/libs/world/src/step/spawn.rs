@@ -31,10 +31,7 @@ impl Territory {
         let here = here.unwrap_or_else(|| self.settled(at));
         let mut camp = Entity::new(Kind::Camp, id, &spawn.owner, here, here);
         camp.goods = rules::FIRST_STOCK;
-        if let (Some(local), Some(column)) = (here.local(), self.column_mut(here.chunk())) {
-            column.set(local, Block::Camp);
-            self.edited.push(here);
-        }
+        self.put(here, Block::Camp);
         self.bear(camp);
         let mut cells = cells.into_iter().filter(|cell| *cell != here);
         for id in spawn.units.iter().take(SPAWN_LIMIT) {

@@ -53,11 +53,8 @@ impl Territory {
     fn bury(&mut self, tick: u64, id: u64) {
         let Some(dead) = self.withdraw(id) else { return };
         self.entomb(tick, &dead);
-        if dead.kind.block().is_some()
-            && let (Some(local), Some(column)) = (dead.at.local(), self.column_mut(dead.at.chunk()))
-        {
-            column.set(local, Block::Air);
-            self.edited.push(dead.at);
+        if dead.kind.block().is_some() {
+            self.put(dead.at, Block::Air);
         }
         self.buried.push(dead);
     }

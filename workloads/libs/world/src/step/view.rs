@@ -7,15 +7,45 @@ use crate::HEIGHT;
 use crate::block::Block;
 use crate::chunk::Column;
 use crate::path::pillar::Pillar;
+use crate::path::surface::Surface;
+
+/// The blocks of a column as they were at the tick before: as they are now, but for those that changed since.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    pub(super) column: &'a Column,
+    /// Ascending by place.
+    pub(super) before: &'a [(LocalPos, Block)],
+}
+
+impl Seen<'_> {
+    fn get(&self, at: LocalPos) -> Block {
+        match self.before.binary_search_by_key(&at, |(at, _)| *at) {
+            Ok(changed) => self.before[changed].1,
+            Err(_) => self.column.get(at),
+        }
+    }
+
+    pub(super) fn surface(&self) -> Surface {
+        if self.before.is_empty() {
+            return Surface::of(self.column);
+        }
+        let mut column = self.column.clone();
+        for (at, block) in self.before {
+            column.set(*at, *block);
+        }
+        Surface::of(&column)
+    }
+}
 
 /// The nine chunks around a place, as they were at the tick before.
 pub(super) struct View<'a> {
     low: ChunkPos,
-    columns: [Option<&'a Column>; 9],
+    columns: [Option<Seen<'a>>; 9],
 }
 
 impl<'a> View<'a> {
-    /// What is seen from there. Every chunk around an owned one is loaded, so this does not depend on the territory.
+    /// What an entity sees from there. Every chunk around a region with entities is loaded, or the stage has failed (see
+    /// [`Territory::ready`]), so this does not depend on the territory.
     pub(super) fn new(territory: &'a Territory, centre: BlockPos) -> View<'a> {
         let low = centre.chunk().offset(-1, -1);
         let columns = std::array::from_fn(|i| {
@@ -25,7 +55,7 @@ impl<'a> View<'a> {
         View { low, columns }
     }
 
-    fn column(&self, at: ChunkPos) -> Option<&'a Column> {
+    fn column(&self, at: ChunkPos) -> Option<Seen<'a>> {
         let (x, y) = (at.x.checked_sub(self.low.x)?, at.y.checked_sub(self.low.y)?);
         if (0..3).contains(&x) && (0..3).contains(&y) { self.columns[(x * 3 + y) as usize] } else { None }
     }

@@ -15,7 +15,6 @@ use crate::order::Order;
 use crate::path::area::{Area, Land};
 use crate::path::budget::{CELLS, Turns};
 use crate::path::goal::Goal;
-use crate::path::surface::Surface;
 
 /// Steps a unit keeps of a way; the rest is found when they are done.
 const STEPS: usize = 16;
@@ -67,7 +66,7 @@ impl Territory {
             let crowds = crowds.into_iter().filter(|(_, walkers)| *walkers >= CROWD);
             let crowds = crowds.map(|(goal, _)| goal).collect();
             let search = |area: &mut Area, land: &mut Land<'_>| search(area, land, tick, &searchers, &crowds);
-            let surface = |at: ChunkPos| self.seen(at).map(Surface::of);
+            let surface = |at: ChunkPos| self.seen(at).map(|seen| seen.surface());
             walks.extend(ways.with_area(region, self.limit, tick, surface, search));
         }
         ways.tidy(tick);
