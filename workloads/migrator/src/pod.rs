@@ -266,6 +266,7 @@ impl Pod<'_> {
             progress.total_keys = Some(proof.keys);
             progress.keys = proof.keys;
             progress.verified = proof.keys;
+            progress.since = lives.since;
             progress.lives = lives.runs.clone();
             progress.proof = Some(proof);
             progress.done = true;

@@ -165,19 +165,26 @@ pub enum Unproven {
     /// A pod has not proven its source.
     #[error("source {0} is not proven equal")]
     Source(u32),
+    /// A pod has proven its source in a migration that was given up.
+    #[error("source {0} was proven equal in an earlier migration")]
+    Earlier(u32),
     /// A server has been started since: what it had in memory alone may be gone.
     #[error("shard {0} was started again since it was proven equal")]
     Restarted(u32),
 }
 
-/// Run ids of the servers, by shard, on which the pods made their proofs.
+/// Run ids of the servers, by shard, on which the pods made their proofs. Of each source what its pod told, and since which
+/// epoch the source notes what is written.
 ///
 /// # Errors
-/// When one has not proven its source.
-pub fn proven(progress: &[Option<Progress>]) -> Result<BTreeMap<u32, String>, Unproven> {
+/// When one has not proven its source, or not in this migration.
+pub fn proven(pods: &[(Option<Progress>, u64)]) -> Result<BTreeMap<u32, String>, Unproven> {
     let mut lives = BTreeMap::new();
-    for (source, progress) in (0..).zip(progress) {
+    for (source, (progress, since)) in (0..).zip(pods) {
         let done = progress.as_ref().filter(|progress| progress.done).ok_or(Unproven::Source(source))?;
+        if done.since != *since {
+            return Err(Unproven::Earlier(source));
+        }
         for (shard, life) in &done.lives {
             // Of two pods one made its proof before a start, and one after it.
             if lives.insert(*shard, life.clone()).is_some_and(|other| other != *life) {

@@ -133,10 +133,15 @@ fn a_bumped_topology_is_newer_than_a_flip_somebody_may_be_at() {
 fn nothing_is_flipped_that_is_not_proven_on_the_servers_that_run() {
     let lives =
         |lives: &[(u32, &str)]| lives.iter().map(|(shard, run)| (*shard, (*run).to_owned())).collect();
-    let pod =
-        |done, of: &[(u32, &str)]| Some(Progress { done, lives: lives(of), ..Progress::new(Phase::Cutover) });
-    assert_eq!(proven(&[pod(true, &[]), None]), Err(Unproven::Source(1)));
+    let since = 7;
+    let pod = |done, of: &[(u32, &str)]| {
+        let told = Progress { done, since, lives: lives(of), ..Progress::new(Phase::Cutover) };
+        (Some(told), since)
+    };
+    assert_eq!(proven(&[pod(true, &[]), (None, since)]), Err(Unproven::Source(1)));
     assert_eq!(proven(&[pod(true, &[]), pod(false, &[])]), Err(Unproven::Source(1)));
+    // A pod of a migration that was given up, and told so late.
+    assert_eq!(proven(&[pod(true, &[]), (pod(true, &[]).0, since + 1)]), Err(Unproven::Earlier(1)));
     let both = [pod(true, &[(0, "a"), (2, "c")]), pod(true, &[(1, "b"), (2, "c")])];
     let all = proven(&both).expect("proven");
     assert_eq!(all, lives(&[(0, "a"), (1, "b"), (2, "c")]));

@@ -174,6 +174,10 @@ pub struct Progress {
     /// Keys written since they were last carried; none: not known.
     #[serde(default)]
     pub lag: Option<u64>,
+    /// Epoch at which the source began to note what is written, in the migration of the proof: a proof of another one says
+    /// nothing.
+    #[serde(default)]
+    pub since: u64,
     /// Run ids of the servers the proof was made on, by shard.
     #[serde(default)]
     pub lives: BTreeMap<u32, String>,
@@ -198,6 +202,7 @@ impl Progress {
             verified: 0,
             mended: 0,
             lag: None,
+            since: 0,
             lives: BTreeMap::new(),
             proof: None,
             done: false,

@@ -110,8 +110,10 @@ impl Leader<'_> {
 
     /// The servers on which every pod has proven its source. Asked before anything is frozen.
     async fn proven(&self, engine: &Engine, target: &Layout) -> Result<BTreeMap<u32, String>, TryError> {
-        let pods =
-            (0..self.topology.serving.shards).map(|pod| self.tools.control.progress(target.version, pod));
+        let pods = (0..self.topology.serving.shards).map(async |source| {
+            let told = self.tools.control.progress(target.version, source).await?;
+            Ok::<_, RdbError>((told, engine.guard(source).await?.since))
+        });
         let lives = cutover::proven(&try_join_all(pods).await?)?;
         // The same look as in the pause: what it would find is found before, and its connections stand when it counts.
         let now = runs(engine, 0..target.shards).await?;
