@@ -31,7 +31,7 @@ fn quick() -> bool {
 }
 
 fn window() -> Duration {
-    Duration::from_millis(if quick() { 500 } else { 1500 })
+    Duration::from_millis(if quick() { 500 } else { 1000 })
 }
 
 fn cores() -> usize {
