@@ -2,6 +2,7 @@
 //! the tick they are of.
 
 use bytes::Bytes;
+use fortia_common::topology::Topology;
 use fortia_rdb::world::{Changes, Commit};
 use fortia_vec::ChunkPos;
 use fortia_world::chunk::Column;
@@ -50,4 +51,11 @@ fn encode(columns: &[Column]) -> Vec<(ChunkPos, Bytes)> {
 fn size(part: &Changes) -> u64 {
     let chunks = part.chunks.iter().map(|(_, bytes)| bytes.len());
     chunks.chain(part.entities.iter().map(|(_, bytes)| bytes.len())).sum::<usize>() as u64
+}
+
+/// How many replicas of each shard must have a commit: one, where every shard has one.
+pub(crate) fn replicas_in_sync(topology: &Topology) -> u32 {
+    let shards = usize::try_from(topology.serving.shards).unwrap_or(usize::MAX);
+    let mut serving = topology.groups.iter().take(shards).peekable();
+    u32::from(serving.peek().is_some() && serving.all(|group| !group.replicas.is_empty()))
 }

@@ -24,7 +24,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::Traffic;
-use crate::commit::write;
+use crate::commit::{replicas_in_sync, write};
 use crate::cost;
 use crate::fill::fill;
 use crate::lock::{Claimed, Locks};
@@ -392,11 +392,4 @@ fn decode(region: RegionPos, bytes: Bytes) -> Option<Action> {
         tracing::warn!(%region, %error, "action cannot be read; passing over it");
     }
     decoded.ok()
-}
-
-/// How many replicas of each shard must have a commit: one, where every shard has one.
-fn replicas_in_sync(topology: &Topology) -> u32 {
-    let shards = usize::try_from(topology.serving.shards).unwrap_or(usize::MAX);
-    let mut serving = topology.groups.iter().take(shards).peekable();
-    u32::from(serving.peek().is_some() && serving.all(|group| !group.replicas.is_empty()))
 }
