@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use fortia_common::failpoint::{Action, Failpoints};
 use fortia_common::topology::Placement;
 use fortia_migrator::{Job, MigrateError, Work};
+use fortia_rdb::world::Changes;
 use fortia_testredis::DataPlane;
 
 use crate::hand::{Hand, ended, job, wait};
@@ -27,6 +29,10 @@ async fn checkpointed(hand: &Hand) -> serde_json::Value {
 #[tokio::test]
 async fn the_next_pod_goes_on_where_the_last_checkpoint_is() {
     let mut hand = populated(1, Placement::Modulo).await;
+    // Pages enough that copying lasts for some checkpoints, however the pod's lanes share them.
+    let entities = (1000..6000).map(|id| (id, Bytes::from(format!("entity {id}")))).collect();
+    let more = Changes { entities, ..Changes::default() };
+    hand.world().commit_tick(1, 1, &more, 0).await.expect("commits");
     let writer = Writer::start(&hand);
     hand.begin(2).await;
     let killed = hand.pod(job(Work::Copy, 1, 0), &slowly(150));
