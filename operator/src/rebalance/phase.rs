@@ -12,7 +12,7 @@ use super::job::JobState;
 use super::plan::{self, Sizes};
 use super::{carry, leave};
 use crate::build::names::GroupId;
-use crate::controller::annotations::{ABORT, APPROVE};
+use crate::controller::annotations::{ABORT, APPROVE, ROLLBACK};
 use crate::crd::rebalance::{FailedRebalance, Phase, Reason, Rebalance};
 use crate::crd::spec::Placement;
 use crate::crd::status::Layout;
@@ -177,6 +177,12 @@ fn begin(spec: &Spec, seen: &Observed<'_>) -> Step {
     if spec.aborts == Some(to.version) {
         let message = format!("the annotation {ABORT}=v{} keeps it from beginning: remove it", to.version);
         return Step::Rest { reason: Reason::Aborted, message };
+    }
+    if spec.back_to == Some(seen.layout.version) {
+        // It would be rolled back as soon as it is done.
+        let message =
+            format!("the annotation {ROLLBACK}=v{} keeps it from beginning: remove it", seen.layout.version);
+        return Step::Rest { reason: Reason::RolledBack, message };
     }
     let Some(sizes) = seen.sizes.as_ref().filter(|_| seen.settled && seen.in_sync) else {
         return Step::Wait("the cluster must be up before it is re-sharded".into());

@@ -127,8 +127,9 @@ impl Metrics {
         self.abandoned.get_or_create(&OfReason { reason: why.as_str() }).inc();
     }
 
-    pub(crate) fn tried(&self, outcome: &'static str, pause: Duration) {
-        self.pauses.observe(pause.as_secs_f64());
+    /// A cut-over was tried; `pause` is how long writes waited for it, if they did.
+    pub(crate) fn tried(&self, outcome: &'static str, pause: Option<Duration>) {
+        pause.into_iter().for_each(|pause| self.pauses.observe(pause.as_secs_f64()));
         self.cutovers.get_or_create(&OfOutcome { outcome }).inc();
     }
 

@@ -27,9 +27,16 @@ fn a_rollback_goes_back_with_all_that_was_written_since_and_is_not_undone_again(
     world.assert_clean(2, 1);
     assert!(world.writes > written);
     assert!(matches!(world.decide(), Step::Rest { reason: Reason::RolledBack, .. }));
-    world.spec.back_to = None;
     world.spec.retain = Duration::ZERO;
     world.want(4);
+    world.run(60);
+    world.assert_clean(2, 1);
+    let left = world.decide();
+    assert!(
+        matches!(left, Step::Rest { reason: Reason::RolledBack, .. }),
+        "it would be rolled back at once: {left:?}"
+    );
+    world.spec.back_to = None;
     world.run(60);
     world.assert_clean(4, 2);
 }

@@ -45,12 +45,6 @@ pub enum RdbError {
         /// The two attempts.
         reason: String,
     },
-    /// A cut-over would have taken longer than it may.
-    #[error("not done within {after:?}")]
-    Late {
-        /// How long it may take.
-        after: std::time::Duration,
-    },
     /// The actions of that tick were already read.
     #[error("actions up to tick {closed} were already read")]
     Closed {
@@ -170,7 +164,6 @@ impl RdbError {
             | RdbError::Busy => true,
             RdbError::Foreign { .. }
             | RdbError::Attempt { .. }
-            | RdbError::Late { .. }
             | RdbError::Closed { .. }
             | RdbError::Conflict { .. }
             | RdbError::NotLeader { .. }

@@ -136,7 +136,7 @@ async fn a_cut_over_under_writes_loses_nothing_and_pods_write_nothing_after_it()
     let frozen = scene.cutover.freeze(&scene.topology).await.expect("freezes");
     assert_eq!((frozen.lag(), frozen.runs().len()), (700, 2));
     assert!(matches!(scene.engine.attempt(0).await, Err(RdbError::Frozen { .. })));
-    assert_eq!(scene.cutover.drain(&scene.topology, &frozen).await, Ok(700));
+    assert_eq!(scene.cutover.drain(&scene.topology, &frozen, false).await, Ok(700));
     assert!(matches!(lane.drain(&attempt, 100).await, Ok(drained) if drained.keys == 0));
     let all = lane.page(0, 1, 0, 1000).await.expect("answers").keys;
     assert!(matches!(lane.copy(&attempt, &all, false).await, Err(RdbError::Attempt { .. })));
@@ -160,12 +160,32 @@ async fn a_cut_over_that_is_given_up_goes_on_noting_and_the_next_one_carries_all
     scene.copy().await;
     scene.cutover.lag(&scene.topology).await.expect("answers");
     let frozen = scene.cutover.freeze(&scene.topology).await.expect("freezes");
-    scene.cutover.drain(&scene.topology, &frozen).await.expect("drains");
+    scene.cutover.drain(&scene.topology, &frozen, false).await.expect("drains");
     scene.cutover.note(&scene.topology).await.expect("goes back");
     scene.write(2, 50..400).await;
     let frozen = scene.cutover.freeze(&scene.topology).await.expect("freezes");
-    assert_eq!(scene.cutover.drain(&scene.topology, &frozen).await, Ok(350));
+    assert_eq!(scene.cutover.drain(&scene.topology, &frozen, false).await, Ok(350));
     assert_eq!(scene.entities(2).await, scene.entities(1).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_last_drain_counts_only_when_a_replica_of_each_target_that_has_one_confirms_it() {
+    let mut scene = Scene::begin(1, 2).await;
+    scene.write(1, 0..50).await;
+    // It is listed, and follows nobody.
+    scene.topology.groups[1].replicas = vec!["127.0.0.1:1".into()];
+    let frozen = scene.cutover.freeze(&scene.topology).await.expect("freezes");
+    let drained = scene.cutover.drain(&scene.topology, &frozen, false).await;
+    assert!(matches!(drained, Err(RdbError::NotReplicated { wanted: 1, confirmed: 0, .. })), "{drained:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_server_can_be_told_that_it_is_over_or_nothing_could_ever_be_collected() {
+    let scene = Scene::begin(1, 2).await;
+    scene.plane.shards[0].run::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let full = Changes { entities: vec![(1, Bytes::from_static(b"one more"))], ..Changes::default() };
+    assert!(scene.world.commit_tick(1, 1, &full, 0).await.is_err(), "the server is full");
+    scene.cutover.open(&scene.topology).await.expect("the guard is set all the same");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +209,7 @@ async fn orders_that_come_in_a_cut_over_are_late_and_not_lost() {
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     scene.copy().await;
     let frozen = scene.cutover.freeze(&scene.topology).await.expect("freezes");
-    scene.cutover.drain(&scene.topology, &frozen).await.expect("drains");
+    scene.cutover.drain(&scene.topology, &frozen, false).await.expect("drains");
     scene.cutover.turn(&scene.topology, &scene.flipped(), 0).await.expect("turns");
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     scene.sender.send_replace(scene.flipped());

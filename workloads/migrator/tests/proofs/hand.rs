@@ -132,7 +132,7 @@ impl Hand {
         };
         let began = Instant::now();
         let frozen = self.cutover.freeze(&cutting).await.expect("guards freeze");
-        self.cutover.drain(&cutting, &frozen).await.expect("what is noted is carried");
+        self.cutover.drain(&cutting, &frozen, false).await.expect("what is noted is carried");
         self.cutover.turn(&cutting, &after, 1).await.expect("guards turn");
         self.plane.set_topology(&after).await;
         let pause = began.elapsed();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fortia_common::control::Control;
 use fortia_common::failpoint::Failed;
 use fortia_common::pace::Pace;
-use fortia_common::records::CutoverRecord;
+use fortia_common::records::{CutoverRecord, Durability};
 use fortia_common::topology::{Layout, Topology};
 use fortia_rdb::RdbError;
 use fortia_rdb::migrate::engine::Engine;
@@ -33,9 +33,10 @@ enum TryError {
     Late(Duration),
 }
 
-/// A try that came to nothing, and whether guards may be turned.
+/// A try that came to nothing, whether anybody was kept from writing, and whether guards may be turned.
 struct Vain {
     why: TryError,
+    froze: bool,
     turned: bool,
 }
 
@@ -80,7 +81,7 @@ impl Leader<'_> {
             Ok(lives) => {
                 self.attempt(&Try { after: after.clone(), target, engine, lives, began, most }).await
             }
-            Err(why) => Err(Vain { why, turned: false }),
+            Err(why) => Err(Vain { why, froze: false, turned: false }),
         };
         let (pause, why) = match tried {
             Ok(()) => {
@@ -122,13 +123,13 @@ impl Leader<'_> {
     }
 
     async fn attempt(&self, this: &Try) -> Result<(), Vain> {
-        let vain = |why| Vain { why, turned: false };
+        let vain = |why| Vain { why, froze: true, turned: false };
         let drained = timeout_at(this.last_look(), self.drain(this)).await;
         drained.map_err(|_| vain(this.late()))?.map_err(vain)?;
         if Instant::now() >= this.last_look() {
             return Err(vain(this.late()));
         }
-        let vain = |why| Vain { why, turned: true };
+        let vain = |why| Vain { why, froze: true, turned: true };
         let flipped = timeout_at(this.began + this.most, self.turn(this)).await;
         flipped.map_err(|_| vain(this.late()))?.map_err(vain)
     }
@@ -139,7 +140,8 @@ impl Leader<'_> {
         let frozen = tools.cutover.freeze(topology).await?;
         tools.failpoints.pass("cutover.frozen").await?;
         cutover::same_lives(&this.lives, frozen.runs())?;
-        tools.cutover.drain(topology, &frozen).await?;
+        let on_disk = tools.config.borrow().durability == Durability::Disk;
+        tools.cutover.drain(topology, &frozen, on_disk).await?;
         tools.failpoints.pass("cutover.drained").await?;
         // After the last key has arrived: a target that was started again since may have lost some.
         Ok(cutover::same_lives(&this.lives, &runs(&this.engine, 0..this.target.shards).await?)?)
@@ -166,7 +168,7 @@ impl Leader<'_> {
     async fn flipped(&mut self, after: Topology, pause: Duration) -> Result<(), RdbError> {
         let (version, epoch) = (after.serving.version, after.epoch);
         tracing::info!(version, epoch, pause_us = pause.as_micros() as u64, "topology flipped");
-        self.tools.metrics.tried("flipped", pause);
+        self.tools.metrics.tried("flipped", Some(pause));
         self.guards = after.previous.map_or(Guards::Open, |previous| Guards::Noting(previous.version));
         self.pace = Pace::default();
         // What tickers know is what was carried: nobody loads the world anew.
@@ -192,14 +194,14 @@ impl Leader<'_> {
                 Err(error) => tracing::warn!(%error, "not taken back yet; trying again"),
             }
         }
-        let pause = began.elapsed();
+        let pause = vain.froze.then(|| began.elapsed());
         self.seen().await;
         let outcome = if matches!(vain.why, TryError::Late(_)) { "late" } else { "failed" };
         self.tools.metrics.tried(outcome, pause);
         self.pending.failed(failed);
         // It fails nothing any more.
         let _ = self.tools.failpoints.pass("cutover.retreated").await;
-        pause
+        pause.unwrap_or_default()
     }
 
     /// Records what the last try came to. Readers of the record want it soon, not at once: what fails is done again.

@@ -178,9 +178,11 @@ local function fortia_write(keys, args)
   end
   raise(keys[1], guard, args[3])
   local texts = {}
-  for i, op in ipairs(ops) do
+  for _, op in ipairs(ops) do
     APPLY[op.name](op, args)
-    if guard.state == 'copying' then texts[i] = string.sub(op.key, #prefix + 1) end
+    local text = string.sub(op.key, #prefix + 1)
+    -- Locks are worthless between ticks: they are not carried.
+    if guard.state == 'copying' and string.find(text, 'lock:', 1, true) ~= 1 then texts[#texts + 1] = text end
   end
   note(guard, prefix, texts)
   return #ops
@@ -374,7 +376,8 @@ local function fortia_commit(keys, args)
   return tick
 end
 
-redis.register_function('fortia_guard', fortia_guard)
+-- Whoever ends a re-sharding of a full server must be able to say so, or its old version could never go.
+redis.register_function{ function_name = 'fortia_guard', callback = fortia_guard, flags = { 'allow-oom' } }
 redis.register_function('fortia_write', fortia_write)
 redis.register_function('fortia_slots', fortia_slots)
 redis.register_function('fortia_take', fortia_take)

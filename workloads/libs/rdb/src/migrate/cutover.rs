@@ -160,11 +160,13 @@ impl Cutover {
         Ok(frozen)
     }
 
-    /// Carries what is noted; how many keys.
+    /// Carries what is noted; how many keys. Then all that was ever carried is as safe as a commit: a replica has it where a
+    /// target has one, and `on_disk` the disks too.
     ///
     /// # Errors
-    /// When a guard refuses or a shard does not answer.
-    pub async fn drain(&self, topology: &Topology, frozen: &Frozen) -> Result<u64, RdbError> {
+    /// `NotReplicated` and `NotOnDisk` when that is not confirmed; otherwise when a guard refuses or a shard does not
+    /// answer.
+    pub async fn drain(&self, topology: &Topology, frozen: &Frozen, on_disk: bool) -> Result<u64, RdbError> {
         let to = target(topology)?;
         let mut crew = self.take(topology).await?;
         let carried = crew.lanes.iter_mut().map(|lane| async move {
@@ -183,7 +185,9 @@ impl Cutover {
             }
             carry::heard(&mut lane.wires).await?;
             let notes = frozen.notes.get(&lane.source).map(Vec::as_slice).unwrap_or_default();
-            lane.carry_notes(&head, notes).await.map(|copied| copied.keys)
+            let copied = lane.carry_notes(&head, notes).await?;
+            confirmed(lane, topology, to.shards, on_disk).await?;
+            Ok::<_, RdbError>(copied.keys)
         });
         let keys = try_join_all(carried).await?.into_iter().sum();
         *self.crew.lock().await = Some(crew);
@@ -275,6 +279,50 @@ async fn freeze(
     };
     let info = reader.whole()?.first().and_then(|token| answers.bytes(*token)).unwrap_or_default();
     Ok((attempt, notes, life(&String::from_utf8_lossy(info)).run))
+}
+
+/// Asks every target who else has what was written. The fence has just been written on the same connection, so the answer
+/// speaks of all that was written before it, by pods too.
+async fn confirmed(
+    lane: &mut Lane,
+    topology: &Topology,
+    targets: u32,
+    on_disk: bool,
+) -> Result<(), RdbError> {
+    let mut asked = Vec::new();
+    for shard in 0..targets {
+        let group = group(topology, shard)?;
+        let wanted = u32::from(!group.replicas.is_empty());
+        if on_disk || wanted > 0 {
+            let wire = lane.wire(shard).await?;
+            wire.begin(if on_disk { 4 } else { 3 });
+            wire.arg(if on_disk { b"WAITAOF" } else { b"WAIT" });
+            if on_disk {
+                wire.number(1);
+            }
+            wire.number(u64::from(wanted));
+            wire.number((RESPONSE / 2).as_millis() as u64);
+            wire.flush().await?;
+            asked.push((shard, group.primary.clone(), wanted));
+        }
+    }
+    for (shard, address, wanted) in asked {
+        let answers = lane.wire(shard).await?.all_answers().await?;
+        answers.refused()?;
+        let (disk, replicas) = match answers.tokens {
+            [Token::Int(replicas)] => (1, *replicas),
+            [Token::Array(2), Token::Int(disk), Token::Int(replicas)] => (*disk, *replicas),
+            _ => return Err(super::lane::unexpected(answers)),
+        };
+        if disk < 1 {
+            return Err(RdbError::NotOnDisk { address });
+        }
+        let confirmed = u32::try_from(replicas).unwrap_or_default();
+        if confirmed < wanted {
+            return Err(RdbError::NotReplicated { address, wanted, confirmed });
+        }
+    }
+    Ok(())
 }
 
 fn setting(epoch: u64, layout: Layout, state: State) -> Setting {
