@@ -36,7 +36,7 @@ async fn a_plan_is_shown_waits_for_approval_and_is_carried_out() -> Result<(), B
     Ok(())
 }
 
-/// `kubectl --dry-run=server` says how much would move.
+/// `kubectl --dry-run=server` of another number does nothing.
 async fn dry_run(world: &Fortia) -> Result<(), Box<dyn Error>> {
     let patch = r#"{"spec": {"redisShards": 2}}"#;
     let run = [
