@@ -112,7 +112,7 @@ async fn work(
     let tools = Tools {
         control,
         world: World::connect(&boot, server.topology()),
-        cutover: Cutover::new(&boot, server.topology()),
+        cutover: Cutover::new(&boot),
         failpoints,
         boot,
         topology: server.topology(),

@@ -29,7 +29,7 @@ impl Scene {
         let mut plane = DataPlane::start(shards).await;
         let topology = plane.retarget(to, Phase::Cutover).await;
         let (sender, receiver) = watch::channel(topology.clone());
-        let cutover = Cutover::new(&plane.boot(Service::Scheduler), receiver.clone());
+        let cutover = Cutover::new(&plane.boot(Service::Scheduler));
         cutover.note(&topology).await.expect("notes");
         let target = topology.target.expect("a target");
         let engine = Engine::new(&plane.boot(Service::Migrator), receiver.clone(), topology.serving, target);

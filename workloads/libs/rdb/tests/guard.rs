@@ -24,9 +24,8 @@ fn one_chunk(value: &'static str) -> Changes {
     }
 }
 
-async fn cutover(plane: &DataPlane) -> Cutover {
-    let (_, topology) = watch::channel(plane.topology().await);
-    Cutover::new(&plane.boot(Service::Scheduler), topology)
+fn cutover(plane: &DataPlane) -> Cutover {
+    Cutover::new(&plane.boot(Service::Scheduler))
 }
 
 const HERE: [ChunkPos; 1] = [ChunkPos { x: 0, y: 0 }];
@@ -59,7 +58,7 @@ async fn an_epoch_raised_by_the_scheduler_shuts_out_tickers_that_have_not_heard_
 async fn a_writer_of_an_older_topology_is_refused() {
     let plane = DataPlane::start(1).await;
     let (world, _sender) = world(&plane).await;
-    let (mut newer, guards) = (plane.topology().await, cutover(&plane).await);
+    let (mut newer, guards) = (plane.topology().await, cutover(&plane));
     newer.epoch = 9;
     guards.open(&newer).await.expect("the guard goes to epoch 9");
     let old = world.commit_tick(1, 1, &one_chunk("old"), 0).await;
@@ -85,7 +84,7 @@ async fn a_frozen_world_takes_no_writes_until_it_is_noted_again_and_keeps_what_i
     world.commit_tick(1, 1, &one_chunk("before"), 0).await.expect("commits");
     let topology = plane.retarget(2, Phase::Cutover).await;
     sender.send_replace(topology.clone());
-    let guards = cutover(&plane).await;
+    let guards = cutover(&plane);
     guards.note(&topology).await.expect("notes");
     let of = async |shard| {
         let guard = world.guard(shard).await.expect("a guard");
@@ -116,7 +115,7 @@ async fn a_turn_moves_writers_over_notes_the_way_back_and_leaves_surplus_groups_
     let (world, sender) = world(&plane).await;
     world.take_actions(1, 3, &[RegionPos { x: 0, y: 0 }]).await.expect("tick 3 is closed somewhere");
     let topology = plane.retarget(1, Phase::Cutover).await;
-    let guards = cutover(&plane).await;
+    let guards = cutover(&plane);
     guards.note(&topology).await.expect("notes");
     guards.freeze(&topology).await.expect("freezes");
     // A player who comes in the middle is let in as soon as it is over, and so is one who does not know yet.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 async fn engine(plane: &mut DataPlane, to: u32) -> (Engine, Topology) {
     let topology = plane.retarget(to, Phase::Copying).await;
     let (_, receiver) = watch::channel(topology.clone());
-    Cutover::new(&plane.boot(Service::Scheduler), receiver.clone()).note(&topology).await.expect("notes");
+    Cutover::new(&plane.boot(Service::Scheduler)).note(&topology).await.expect("notes");
     let target = topology.target.expect("a target");
     (Engine::new(&plane.boot(Service::Migrator), receiver, topology.serving, target), topology)
 }

@@ -48,8 +48,8 @@ impl Hand {
             plane.add_shard().await;
         }
         let boot = plane.boot(Service::Scheduler);
-        let (topology, receiver) = watch::channel(plane.topology().await);
-        let (cutover, control) = (Cutover::new(&boot, receiver), ControlDb::connect(&boot));
+        let topology = watch::Sender::new(plane.topology().await);
+        let (cutover, control) = (Cutover::new(&boot), ControlDb::connect(&boot));
         let from = plane.topology().await.serving;
         Hand { plane, from, to, topology, control, cutover }
     }

@@ -60,7 +60,7 @@ impl Frozen {
 
 impl Cutover {
     /// Connects to nothing before it is asked.
-    pub fn new(boot: &Boot, _topology: watch::Receiver<Topology>) -> Cutover {
+    pub fn new(boot: &Boot) -> Cutover {
         Cutover { boot: boot.clone(), shards: Shards::new(boot, RESPONSE), crew: Mutex::default() }
     }
 
