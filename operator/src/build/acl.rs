@@ -16,6 +16,8 @@ const READ: &[&str] = &[
     "-publish",
     "-@admin",
     "-@dangerous",
+    // Which of two replicas is ahead.
+    "+info",
 ];
 /// What the functions do to world keys in the caller's name; see functions/tick.lua.
 const WORLD: &[&str] = &["+fcall", "+hset", "+hincrby", "+sadd", "+srem", "+rpush", "+del"];

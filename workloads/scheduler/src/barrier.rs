@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fortia_proto::tick::v1::{Answer, Done, EditStrategy, Failed, Frame, Letter, Stage, answer, letter};
+use fortia_proto::tick::v1::{
+    Answer, Done, EditStrategy, Failed, Frame, Letter, Patch, Stage, answer, letter,
+};
 use fortia_proto::world::v1 as world;
-use fortia_vec::RegionPos;
+use fortia_vec::{ChunkPos, RegionPos};
 
 use crate::assign::{Assignment, Costs, assign};
 use crate::exchange::{Command, Conn, Event, Place, Why};
@@ -57,8 +59,12 @@ pub struct Barrier {
     begun: bool,
     /// Chunks that the running tick has changed so far.
     changed: BTreeSet<(i32, i32)>,
+    /// Of some of these, how.
+    patches: Vec<Patch>,
     /// Chunks that the last committed tick changed.
     settled: Vec<world::ChunkPos>,
+    /// Of some of these, how.
+    settled_patches: Vec<Patch>,
     edit_strategy: EditStrategy,
     state: State,
 }
@@ -85,7 +91,9 @@ impl Barrier {
             stale: Some("a new leader".into()),
             begun: false,
             changed: BTreeSet::new(),
+            patches: Vec::new(),
             settled: Vec::new(),
+            settled_patches: Vec::new(),
             edit_strategy: EditStrategy::Queue,
             state: State::Idle,
         }
@@ -212,6 +220,23 @@ impl Barrier {
         letter.to.as_ref().and_then(|to| self.assignment.owner(RegionPos::new(to.x, to.y)))
     }
 
+    /// Patches for the owners of regions beside their chunks.
+    fn addressed(&self, patches: &[Patch]) -> BTreeMap<&str, Vec<Patch>> {
+        let mut of_owner: BTreeMap<&str, Vec<Patch>> = BTreeMap::new();
+        for patch in patches {
+            let Some(at) = patch.at.as_ref().map(|at| ChunkPos::new(at.x, at.y)) else { continue };
+            // A chunk's corners lie in all the regions it is beside.
+            let corners = [(-1, -1), (-1, 1), (1, -1), (1, 1)].map(|(x, y)| at.offset(x, y).region());
+            let owners = corners.map(|region| self.assignment.owner(region));
+            for (i, owner) in owners.into_iter().enumerate() {
+                if let Some(owner) = owner.filter(|owner| !owners[..i].contains(&Some(*owner))) {
+                    of_owner.entry(owner).or_default().push(patch.clone());
+                }
+            }
+        }
+        of_owner
+    }
+
     fn begin(&mut self, stage: Stage, letters: Vec<Letter>) -> Vec<Command> {
         let place = self.place(stage);
         if stage == Stage::Observe {
@@ -223,7 +248,10 @@ impl Barrier {
                 inboxes.entry(owner).or_default().push(letter);
             }
         }
-        let changed = if stage == Stage::Observe { &self.settled[..] } else { &[] };
+        let (changed, mut patches) = match stage {
+            Stage::Observe => (&self.settled[..], self.addressed(&self.settled_patches)),
+            _ => (&[][..], BTreeMap::new()),
+        };
         let mut commands = vec![Command::Begin { place, loads: !self.begun }];
         let mut waiting = BTreeSet::new();
         for (conn, Ticker { name, .. }) in &self.tickers {
@@ -242,6 +270,7 @@ impl Barrier {
                 changed: changed.to_vec(),
                 edit_strategy: self.edit_strategy.into(),
                 memory_since: self.memory_since,
+                patches: patches.remove(name.as_str()).unwrap_or_default(),
             };
             waiting.insert(*conn);
             commands.push(Command::Send { conn: *conn, frame });
@@ -280,6 +309,7 @@ impl Barrier {
             }
         }
         self.changed.extend(done.changed.iter().map(|chunk| (chunk.x, chunk.y)));
+        self.patches.extend(done.patches);
         let Some(letters) = letters else { return Vec::new() };
         if let Some(lost) = letters.iter().find(|letter| self.addressee(letter).is_none()) {
             // It may be a unit on its way.
@@ -329,6 +359,7 @@ impl Barrier {
         let place = self.place(round.stage);
         self.state = State::Idle;
         self.changed.clear();
+        self.patches.clear();
         self.stale = Some(reason.clone());
         vec![Command::Abandon { place, why, reason }]
     }
@@ -339,6 +370,7 @@ impl Barrier {
             self.state = State::Idle;
             self.settled = self.changes();
             self.changed.clear();
+            self.settled_patches = std::mem::take(&mut self.patches);
             self.costs.measured(tick, std::mem::take(&mut self.spent));
         }
         Vec::new()

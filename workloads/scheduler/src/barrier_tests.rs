@@ -30,7 +30,7 @@ fn frames(commands: &[Command]) -> Vec<(Conn, Frame)> {
 fn done(frame: &Frame, outbox: Vec<Letter>) -> Answer {
     let costs = frame.regions.iter().map(|r| Cost { region: Some(*r), micros: 10 }).collect();
     let done =
-        Done { epoch: frame.epoch, tick: frame.tick, stage: frame.stage, outbox, costs, changed: Vec::new() };
+        Done { epoch: frame.epoch, tick: frame.tick, stage: frame.stage, outbox, costs, ..Done::default() };
     Answer { kind: Some(answer::Kind::Done(done)) }
 }
 
@@ -230,6 +230,53 @@ fn neighbours_are_told_what_the_tick_before_changed() {
         now = frames(&commands);
     }
     assert_eq!(start(&mut barrier)[0].1.changed, [at]);
+}
+
+/// Runs a tick at whose commit the first ticker tells these patches.
+fn tick_with(barrier: &mut Barrier, patches: &[Patch]) {
+    let mut now = start(barrier);
+    for stage in 0..4 {
+        let mut commands = Vec::new();
+        for (conn, frame) in &now {
+            let mut answer = done(frame, Vec::new());
+            if let Some(answer::Kind::Done(done)) = &mut answer.kind
+                && stage == 3
+                && *conn == now[0].0
+            {
+                done.patches = patches.to_vec();
+            }
+            commands = barrier.next(Event::Answered { conn: *conn, answer });
+        }
+        if let Some(Command::Commit { tick, .. }) = commands.last() {
+            barrier.next(Event::Committed { tick: *tick });
+        }
+        now = frames(&commands);
+    }
+}
+
+#[test]
+fn patches_reach_the_owners_of_regions_beside_their_chunks_and_nobody_else() {
+    let mut barrier = barrier();
+    (1..=3).for_each(|conn| join(&mut barrier, conn));
+    let first = start(&mut barrier);
+    let owners: Vec<(Conn, Vec<RegionPos>)> = first
+        .iter()
+        .map(|(conn, frame)| (*conn, frame.regions.iter().map(|at| RegionPos::new(at.x, at.y)).collect()))
+        .collect();
+    finish(&mut barrier, first);
+    let patch = |x, y| Patch { at: Some(world::ChunkPos { x, y }), ..Patch::default() };
+    // A corner, an edge and the middle of a region.
+    let patches = [patch(0, 0), patch(0, 3), patch(3, 3)];
+    tick_with(&mut barrier, &patches);
+    for (conn, frame) in start(&mut barrier) {
+        let (_, regions) = owners.iter().find(|(of, _)| *of == conn).unwrap();
+        let near = |patch: &&Patch| {
+            let at = patch.at.map(|at| ChunkPos::new(at.x, at.y)).unwrap();
+            at.neighbours().iter().any(|near| regions.contains(&near.region()))
+        };
+        let expected: Vec<Patch> = patches.iter().filter(near).cloned().collect();
+        assert_eq!(frame.patches, expected);
+    }
 }
 
 proptest! {

@@ -24,7 +24,7 @@ pub(crate) async fn write<'a>(
     metrics: &Metrics,
 ) -> Result<Commit<'a>, FrameError> {
     // Each by its name, so that nothing a stage says is forgotten here.
-    let step::Changes { mut columns, entities, born, gone, changed: _ } = changes;
+    let step::Changes { mut columns, entities, born, gone, changed: _, patches: _ } = changes;
     metrics.chunks.inc_by(columns.len() as u64);
     metrics.entities.inc_by(entities.len() as u64);
     let entities = entities.into_iter().map(|(id, bytes)| (id, Bytes::from(bytes))).collect();
@@ -53,9 +53,8 @@ fn size(part: &Changes) -> u64 {
     chunks.chain(part.entities.iter().map(|(_, bytes)| bytes.len())).sum::<usize>() as u64
 }
 
-/// How many replicas of each shard must have a commit: one, where every shard has one.
-pub(crate) fn replicas_in_sync(topology: &Topology) -> u32 {
-    let shards = usize::try_from(topology.serving.shards).unwrap_or(usize::MAX);
-    let mut serving = topology.groups.iter().take(shards).peekable();
-    u32::from(serving.peek().is_some() && serving.all(|group| !group.replicas.is_empty()))
+/// How many replicas of a shard must have a commit: one, where it has any.
+pub(crate) fn replicas_in_sync(topology: &Topology, shard: u32) -> u32 {
+    let group = usize::try_from(shard).ok().and_then(|shard| topology.groups.get(shard));
+    group.is_some_and(|group| !group.replicas.is_empty()).into()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fortia_proto::tick::v1::{Cost, Letter};
 use fortia_vec::RegionPos;
+use fortia_world::step::Effort;
 use fortia_world::wire::{region_pos, to_region_pos};
 
 /// The work that letters are for the regions that get them.
@@ -18,6 +19,12 @@ pub(crate) fn of_letters(inbox: &[Letter]) -> BTreeMap<RegionPos, u64> {
         }
     }
     work
+}
+
+/// The work that walkers are, in letters: about as long as one takes to look whether a kept step can be gone, and to
+/// search eight cells.
+pub(crate) fn of_walkers(effort: Effort) -> u64 {
+    effort.walkers + effort.cells / 8
 }
 
 /// Spreads the time of a stage over the regions it was spent on, by the work seen in each. Regions without any are left

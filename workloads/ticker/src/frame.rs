@@ -2,21 +2,20 @@
 //! pure tick; knows nothing of streams and leaders.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fortia_common::records::{Config, Durability};
 use fortia_common::topology::Topology;
-use fortia_proto::tick::v1::{Done, EditStrategy, Frame, Letter, Stage};
+use fortia_proto::tick::v1::letter::Kind;
+use fortia_proto::tick::v1::{Done, EditStrategy, Frame, Letter, Patch, Stage};
 use fortia_proto::world::v1::Action;
 use fortia_rdb::RdbError;
-use fortia_rdb::world::{Info, Safe, World};
+use fortia_rdb::world::{Safe, World};
 use fortia_vec::{ChunkPos, RegionPos};
 use fortia_world::chunk::ColumnError;
 use fortia_world::entity::EntityError;
-use fortia_world::generate::Generator;
-use fortia_world::step::{StepError, Territory};
+use fortia_world::step::StepError;
 use fortia_world::wire::{chunk_pos, to_chunk_pos, to_region_pos};
 use prost::Message;
 use tokio::sync::watch;
@@ -26,15 +25,13 @@ use tokio::time::timeout;
 use crate::Traffic;
 use crate::commit::{replicas_in_sync, write};
 use crate::cost;
+use crate::epoch::{Epoch, Genesis};
 use crate::fill::fill;
-use crate::lock::{Claimed, Locks};
+use crate::lock::Locks;
 use crate::metrics::Metrics;
 
 /// How long a ticker waits for the topology a frame runs under.
 const TOPOLOGY: Duration = Duration::from_secs(2);
-
-/// An epoch's upper bits are of its leader's lease.
-const LEADER: u32 = 20;
 
 /// Why a stage could not be run; the scheduler gets the text.
 #[derive(Debug, thiserror::Error)]
@@ -63,75 +60,6 @@ pub(crate) enum FrameError {
     Order { epoch: u64, tick: u64, stage: i32 },
     #[error("the stage panicked: {0}")]
     Panicked(#[from] tokio::task::JoinError),
-}
-
-/// What is kept from frame to frame.
-struct Epoch {
-    epoch: u64,
-    topology_epoch: u64,
-    territory: Territory,
-    /// Ascending.
-    regions: Vec<RegionPos>,
-    /// The stage that may come next, and its tick.
-    next: (u64, Stage),
-    /// Letters of the last stage to regions of this territory: they need not travel.
-    local: Vec<Letter>,
-    /// How many of those there are to each region.
-    local_work: BTreeMap<RegionPos, u64>,
-    /// What the running tick has claimed, when its strategy is `Lock`.
-    claimed: Option<Claimed>,
-    /// Chunks whose locks the running tick's commit removes.
-    unlocked: Vec<ChunkPos>,
-}
-
-impl Epoch {
-    /// Whether the frame begins the tick after the one that was committed here, so that memory is the world as it was
-    /// committed. Another leader does not know what others changed, and after a fail-over a shard's world may be older
-    /// than memory.
-    fn precedes(&self, frame: &Frame) -> bool {
-        let leader = |epoch: u64| epoch >> LEADER;
-        self.next == (frame.tick, Stage::Observe)
-            && self.topology_epoch >= frame.memory_since
-            && leader(self.epoch) == leader(frame.epoch)
-    }
-
-    /// Keeps letters to regions of this territory for the next stage, and returns the others. Nearly all are kept, so
-    /// only the others are moved; the order of letters says nothing. To be called where the letters were made, as long as
-    /// they are in that processor's cache.
-    fn sort(&mut self, mut outbox: Vec<Letter>) -> Vec<Letter> {
-        let mut away = Vec::new();
-        let mut end = outbox.len();
-        while let Some(last) = outbox[..end].last() {
-            // Letters to one region mostly come together.
-            let to = last.to;
-            let begin = outbox[..end].iter().rposition(|letter| letter.to != to).map_or(0, |other| other + 1);
-            let region = to.as_ref().map(to_region_pos);
-            match region.filter(|region| self.regions.binary_search(region).is_ok()) {
-                Some(region) => *self.local_work.entry(region).or_default() += (end - begin) as u64,
-                None => away.extend((begin..end).rev().map(|i| outbox.swap_remove(i))),
-            }
-            end = begin;
-        }
-        self.local = outbox;
-        away
-    }
-}
-
-/// What territories of this world are made from.
-struct Genesis {
-    radius: u32,
-    limit: u32,
-    generator: Arc<Generator>,
-}
-
-impl Genesis {
-    fn of(info: &Info) -> Genesis {
-        Genesis { radius: info.radius, limit: info.limit, generator: Arc::new(Generator::new(info.seed)) }
-    }
-
-    fn territory(&self, regions: impl IntoIterator<Item = RegionPos>) -> Territory {
-        Territory::new(regions, self.radius).growing(self.generator.clone(), self.limit)
-    }
 }
 
 /// The executor of frames. Each runs alone; after an error nothing is kept.
@@ -206,13 +134,17 @@ impl Runner {
                         Ok(epoch.sort(outbox))
                     })
                     .await?;
+                    for (region, effort) in epoch.territory.efforts() {
+                        *work.entry(region).or_default() += cost::of_walkers(effort);
+                    }
                     done.outbox = outbox;
                     epoch
                 }
                 _ => {
-                    let (epoch, changed) = self.commit(epoch, frame).await?;
+                    let (epoch, changed, patches) = self.commit(epoch, frame).await?;
                     changed.iter().for_each(|chunk| *work.entry(chunk.region()).or_default() += 4);
                     done.changed = changed.into_iter().map(chunk_pos).collect();
+                    done.patches = patches;
                     epoch
                 }
             }
@@ -235,7 +167,7 @@ impl Runner {
         let mut epoch = match kept {
             Some(mut kept) if kept.precedes(frame) => {
                 let changed: Vec<ChunkPos> = frame.changed.iter().map(to_chunk_pos).collect();
-                kept.territory.forget(&changed);
+                kept.territory.refresh(&changed, &frame.patches);
                 kept.topology_epoch = frame.topology_epoch;
                 if kept.epoch == frame.epoch { kept } else { self.reassign(kept, frame)? }
             }
@@ -273,9 +205,10 @@ impl Runner {
         }
         let metrics = self.metrics.clone();
         stage_of(epoch, frame, move |epoch, tick, inbox| {
+            let edits = inbox.iter().filter(|letter| matches!(letter.kind, Some(Kind::Edit(_)))).count();
             let mut outbox = epoch.territory.edit(tick, inbox)?;
+            metrics.edited(outbox[..edits.min(outbox.len())].iter().chain(&refusals));
             outbox.extend(refusals);
-            metrics.edited(&outbox);
             epoch.next.1 = Stage::Move;
             Ok(epoch.sort(outbox))
         })
@@ -349,20 +282,24 @@ impl Runner {
         Ok(actions)
     }
 
-    async fn commit(&self, epoch: Epoch, frame: Frame) -> Result<(Epoch, Vec<ChunkPos>), FrameError> {
+    async fn commit(
+        &self,
+        epoch: Epoch,
+        frame: Frame,
+    ) -> Result<(Epoch, Vec<ChunkPos>, Vec<Patch>), FrameError> {
         let tick = frame.tick;
-        let (mut epoch, changes) =
+        let (mut epoch, mut changes) =
             stage_of(epoch, frame, |epoch, tick, inbox| epoch.territory.commit(tick, inbox)).await?;
-        let changed = changes.changed.clone();
+        let changed = std::mem::take(&mut changes.changed);
+        let patches = std::mem::take(&mut changes.patches);
         let unlocked = std::mem::take(&mut epoch.unlocked);
-        let safe = Safe {
-            replicas: replicas_in_sync(&self.topology.borrow()),
-            on_disk: self.config.borrow().durability == Durability::Disk,
-        };
+        let topology = self.topology.borrow().clone();
+        let on_disk = self.config.borrow().durability == Durability::Disk;
+        let safe = |shard| Safe { replicas: replicas_in_sync(&topology, shard), on_disk };
         let commit = self.world.commit(epoch.epoch, tick);
         write(commit, changes, unlocked, &self.metrics).await?.end(safe).await?;
         epoch.next = (tick + 1, Stage::Observe);
-        Ok((epoch, changed))
+        Ok((epoch, changed, patches))
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod commit;
 mod cost;
+mod epoch;
 mod fill;
 mod frame;
 mod link;

@@ -74,9 +74,9 @@ impl Metrics {
         metrics
     }
 
-    /// Counts outcomes of edits.
-    pub(crate) fn edited(&self, outbox: &[Letter]) {
-        let outcomes = outbox.iter().filter_map(|letter| match &letter.kind {
+    /// Counts answers to edits.
+    pub(crate) fn edited<'a>(&self, answers: impl Iterator<Item = &'a Letter>) {
+        let outcomes = answers.filter_map(|letter| match &letter.kind {
             Some(letter::Kind::Outcome(outcome)) => Some(outcome.done),
             _ => None,
         });

@@ -175,6 +175,15 @@ impl Server {
         }
     }
 
+    /// How much a replica has of the stream of writes it follows or followed, in bytes.
+    pub(crate) async fn offset(&self) -> Result<u64, RdbError> {
+        let mut command = redis::cmd("INFO");
+        command.arg("replication");
+        let info: String = self.get(command).await?;
+        let offset = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:")?.parse().ok());
+        offset.ok_or_else(|| RdbError::corrupt("INFO replication", "it has no offset"))
+    }
+
     /// Sends one command.
     pub(crate) async fn one<T: FromRedisValue>(&self, command: redis::Cmd) -> Result<T, RdbError> {
         let mut pipe = redis::pipe();

@@ -113,13 +113,8 @@ impl Writer<'_> {
     pub(crate) fn fill_slots(&self, tick: u64, values: &[(Vec<u8>, Bytes)], pipe: &mut redis::Pipeline) {
         let mut rest = values;
         while !rest.is_empty() {
-            let mut room = BYTES;
-            let fits = rest.iter().take(OPERATIONS).take_while(|(key, value)| {
-                let fits = room > 0;
-                room = room.saturating_sub(key.len() + value.len());
-                fits
-            });
-            let (now, later) = rest.split_at(fits.count());
+            let sizes = rest.iter().take(OPERATIONS).map(|(key, value)| key.len() + value.len());
+            let (now, later) = rest.split_at(fitting(sizes, BYTES));
             let keys: Vec<&[u8]> = now.iter().map(|(key, _)| key.as_slice()).collect();
             let mut call = self.of_tick("fortia_slots", tick, &keys);
             for (_, value) in now {
@@ -140,13 +135,8 @@ impl Writer<'_> {
         let mut pipe = redis::pipe();
         let mut rest = claims;
         while !rest.is_empty() {
-            let mut room = CLAIMS;
-            let fits = rest.iter().take_while(|(_, claims)| {
-                let fits = room > 0;
-                room = room.saturating_sub(claims.len());
-                fits
-            });
-            let (now, later) = rest.split_at(fits.count());
+            let sizes = rest.iter().map(|(_, claims)| claims.len());
+            let (now, later) = rest.split_at(fitting(sizes, CLAIMS));
             let keys: Vec<&[u8]> = now.iter().map(|(key, _)| key.as_slice()).collect();
             let mut call = self.of_tick("fortia_lock", tick, &keys);
             for (_, claims) in now {
@@ -166,5 +156,26 @@ impl Writer<'_> {
         call.arg(function).arg(keys.len() + 1).arg(records::GUARD).arg(keys);
         call.arg(self.cluster).arg(self.epoch).arg(self.tick_epoch).arg(self.version).arg(tick);
         call
+    }
+}
+
+/// How many of the first fit in one call: one at least, however large.
+fn fitting(sizes: impl Iterator<Item = usize>, room: usize) -> usize {
+    let full = sizes.scan(0, |sum, size| {
+        *sum += size;
+        Some(*sum)
+    });
+    full.take_while(|sum| *sum <= room).count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting;
+
+    #[test]
+    fn a_call_takes_what_fits_and_one_thing_at_least() {
+        assert_eq!(fitting([3, 4, 5].into_iter(), 7), 2);
+        assert_eq!(fitting([3, 4, 5].into_iter(), 11), 2);
+        assert_eq!(fitting([30, 4].into_iter(), 7), 1, "larger than a call, alone");
     }
 }

@@ -299,6 +299,26 @@ async fn the_world_stays_visible_through_a_replica_while_its_primary_is_dead() {
 }
 
 #[tokio::test]
+async fn of_two_replicas_the_one_that_has_every_commit_is_read_while_the_primary_is_dead() {
+    for behind in 0..2 {
+        let mut plane = DataPlane::start(1).await;
+        let replicas = [TestServer::start().await, TestServer::start().await];
+        let mut topology = plane.topology().await;
+        for replica in &replicas {
+            replica.follow(&plane.shards[0]).await;
+            topology.groups[0].replicas.push(replica.address());
+        }
+        let (_sender, topology) = watch::channel(topology);
+        let world = World::connect(&plane.boot(Service::Game), topology);
+        world.commit_tick(1, 1, &chunk("1"), 2).await.expect("both have it");
+        replicas[behind].run::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;
+        world.commit_tick(1, 2, &chunk("2"), 1).await.expect("the other one has it");
+        plane.shards[0].kill();
+        assert_eq!(world.chunks(2, &AT).await, Ok(vec![Some(text("2"))]), "replica {behind} is behind");
+    }
+}
+
+#[tokio::test]
 async fn who_reads_primaries_alone_gets_an_error_and_no_old_value_while_the_primary_is_dead() {
     let mut plane = DataPlane::start(1).await;
     let (replica, _sender, topology) = with_replica(&plane).await;

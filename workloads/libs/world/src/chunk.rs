@@ -169,6 +169,13 @@ impl Column {
         if present { entities.insert(id) } else { entities.remove(&id) }
     }
 
+    /// These are all who stand in the column.
+    pub fn set_entities(&mut self, ids: &[u64]) {
+        if !self.entities.iter().eq(ids) {
+            self.entities = Arc::new(ids.iter().copied().collect());
+        }
+    }
+
     /// By id, those who died here for good and whose records are still there.
     pub fn graves(&self) -> &BTreeMap<u64, Grave> {
         &self.graves

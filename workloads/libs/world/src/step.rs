@@ -29,6 +29,7 @@ mod halo;
 pub mod lock;
 mod observe;
 mod outcome;
+mod patch;
 mod shift;
 mod spawn;
 mod strike;
@@ -39,9 +40,10 @@ mod walk;
 mod wheel;
 
 pub use error::StepError;
+pub use walk::Effort;
 
 /// What a tick changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changes {
     /// Columns to store, ascending: blocks or the list of entities changed.
     pub columns: Vec<Column>,
@@ -53,6 +55,8 @@ pub struct Changes {
     pub gone: Vec<(String, u64)>,
     /// Chunks in which blocks or entities changed, ascending.
     pub changed: Vec<ChunkPos>,
+    /// What became of those of them that others may keep copies of, for [`Territory::refresh`].
+    pub patches: Vec<pb::Patch>,
 }
 
 /// Some regions of a world with all that is in them, and the chunks around those in which somebody is.
@@ -98,6 +102,8 @@ pub struct Territory {
     touched: BTreeSet<ChunkPos>,
     /// The land as walkers know it.
     ways: Ways,
+    /// What walkers took in the last stage move.
+    efforts: BTreeMap<RegionPos, Effort>,
 }
 
 /// What an entity asked for in a letter, whose answer comes at stage move.
@@ -140,6 +146,7 @@ impl Territory {
             born: BTreeSet::new(),
             touched: BTreeSet::new(),
             ways: Ways::default(),
+            efforts: BTreeMap::new(),
         };
         territory.seek();
         territory

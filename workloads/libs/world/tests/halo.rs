@@ -40,7 +40,7 @@ fn around_a_region_in_which_nobody_is_nothing_is_loaded() {
     let next_door = ChunkPos::new(-1, 3);
     let mut territory = Territory::new([EAST], 20);
     assert_eq!(asked(&mut territory, None), EAST.chunks().collect());
-    territory.forget(&[next_door]);
+    territory.refresh(&[next_door], &[]);
     assert!(territory.missing_chunks().is_empty(), "what changes there is of no interest");
     assert_eq!(territory.observe(1, &[]), Ok(vec![]));
 }
@@ -52,7 +52,7 @@ fn around_a_region_in_which_somebody_is_everything_is_loaded_and_loaded_anew_whe
     let around: BTreeSet<ChunkPos> =
         (-1..=8).flat_map(|x| (-1..=8).map(move |y| ChunkPos::new(x, y))).collect();
     assert_eq!(asked(&mut territory, Some(7)), around);
-    territory.forget(&[next_door, ChunkPos::new(-2, 3), ChunkPos::new(3, 3)]);
+    territory.refresh(&[next_door, ChunkPos::new(-2, 3), ChunkPos::new(3, 3)], &[]);
     assert_eq!(territory.missing_chunks(), [next_door]);
     assert_eq!(
         territory.observe(1, &[]),
@@ -121,6 +121,27 @@ fn a_unit_that_comes_back_to_a_border_sees_what_was_changed_next_door_meanwhile(
     assert_eq!((back.outcome.as_str(), back.at.region()), ("done", EAST), "{back:?}");
     // Whoever saw the old block would be told that someone was faster.
     assert_eq!(worlds.order(ann, Order::Mine { at: block }).outcome, "there is nothing to mine");
+}
+
+#[test]
+fn what_is_dug_next_door_is_told_and_not_loaded_anew() {
+    let (ann, bob) = (1, 2);
+    let mut cluster = Cluster::new(SEED, RADIUS, |region| region);
+    for (id, owner, x, y) in [(ann, "ann", 1, 15), (bob, "bob", -3, 15)] {
+        let at = cluster.surface(x, y);
+        cluster.put(&Entity::new(Kind::Handyman, id, owner, at, at));
+    }
+    cluster.tick(&[]);
+    let loaded = cluster.loaded;
+    let below = cluster.unit(bob).at.down();
+    let mine = command(1, "bob", bob, Order::Mine { at: below });
+    cluster.tick(&[(below.region(), vec![mine])]);
+    for _ in 0..4 {
+        // Each looks whether the copies are as the chunks are.
+        cluster.tick(&[]);
+    }
+    assert_eq!(cluster.block(below), Block::Air);
+    assert_eq!(cluster.loaded, loaded);
 }
 
 #[test]

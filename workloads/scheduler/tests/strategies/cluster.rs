@@ -141,10 +141,20 @@ impl Cluster {
     /// Goes on with another strategy, as fast as ticks can be.
     pub(crate) async fn switch(&mut self, strategy: EditStrategy, durability: Durability) {
         self.configure(strategy, durability, 1).await;
-        let command = format!(r#"{{"id":"b{}","action":{{"do":"reload"}}}}"#, self.generation);
-        self.plane.control_db.run::<String>(&["XADD", "fortia:commands", "*", "json", &command]).await;
+        self.reload().await;
         let committed = self.control.committed().await.expect("answers").unwrap_or(0);
         self.wait_for(committed + 2).await;
+    }
+
+    /// Ticks as slowly as lets others be measured, and is not long in going on.
+    pub(crate) async fn rest(&mut self) {
+        self.configure(EditStrategy::Queue, Durability::Memory, 200).await;
+        self.reload().await;
+    }
+
+    async fn reload(&self) {
+        let command = format!(r#"{{"id":"b{}","action":{{"do":"reload"}}}}"#, self.generation);
+        self.plane.control_db.run::<String>(&["XADD", "fortia:commands", "*", "json", &command]).await;
     }
 
     fn spawn(&mut self, service: Service, instance: &str, listen: &str) {

@@ -23,6 +23,8 @@ const BASE: Shape = Shape { radius: 32, active: 32, edits: 16, zipf: 0.0 };
 const TICKERS: u32 = 2;
 /// Clients tried for the optimistic transactions.
 const CLIENTS: [u32; 3] = [2, 8, 32];
+/// Windows measured of each of the worlds with and without idle chunks.
+const IDLE_ROUNDS: usize = 8;
 /// Windows measured of everything, to show the noise of the machine.
 const WINDOWS: usize = 3;
 
@@ -51,7 +53,7 @@ fn points() -> Vec<(Shape, u32)> {
     for radius in [4, 16, 32, 64, 128] {
         points.push((square(radius, 16, 0.0), TICKERS));
     }
-    for tickers in [1, 4] {
+    for tickers in [1, 3, 4] {
         points.push((BASE, tickers));
     }
     for edits in [1, 4, 64] {
@@ -188,20 +190,34 @@ async fn bench_idle_chunks() {
     println!();
     let small = square(15, 4, 0.0);
     let large = Shape { radius: if quick() { 64 } else { 159 }, ..small };
-    let mut means = Vec::new();
-    for shape in [small, large, small, large] {
-        let cluster = Cluster::start(shape, TICKERS, EditStrategy::Queue).await;
-        let commits = cluster.commits(window() * 4, 20).await;
-        means.push(commits[commits.len() - 1] * 1000.0 / (commits.len() - 1) as f64);
+    let mut worlds = [
+        Cluster::start(small, TICKERS, EditStrategy::Queue).await,
+        Cluster::start(large, TICKERS, EditStrategy::Queue).await,
+    ];
+    // By turns, so that what the machine does meanwhile meets both alike.
+    let mut means = [Vec::new(), Vec::new()];
+    for round in 0..2 * IDLE_ROUNDS {
+        worlds[(round + 1) % 2].rest().await;
+        let world = &mut worlds[round % 2];
+        world.switch(EditStrategy::Queue, Durability::Memory).await;
+        let commits = world.commits(window(), 20).await;
+        means[round % 2].push(commits[commits.len() - 1] * 1000.0 / (commits.len() - 1) as f64);
     }
+    let [small_ms, large_ms] = means.clone().map(Spread::of);
+    let pairs = means[1].iter().zip(&means[0]).map(|(large, small)| large / small);
+    let ratio = Spread::of(pairs.collect());
     println!(
-        "figure tick.idle_overhead {:.3} ratio ({:.2} and {:.2} ms a tick with {} chunks, {:.2} and {:.2} with {})",
-        (means[1] + means[3]) / (means[0] + means[2]),
-        means[1],
-        means[3],
+        "figure tick.idle_overhead {:.3} ratio ({:.3}-{:.3} in {IDLE_ROUNDS} pairs of windows; {:.2} ms a tick ({:.2}-{:.2}) with {} chunks, {:.2} ms ({:.2}-{:.2}) with {})",
+        ratio.mid,
+        ratio.min,
+        ratio.max,
+        large_ms.mid,
+        large_ms.min,
+        large_ms.max,
         large.chunks(),
-        means[0],
-        means[2],
+        small_ms.mid,
+        small_ms.min,
+        small_ms.max,
         small.chunks(),
     );
 }

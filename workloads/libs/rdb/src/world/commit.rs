@@ -29,7 +29,7 @@ pub struct Changes {
     pub unlocked: Vec<ChunkPos>,
 }
 
-/// What must be true of a write before it counts, on every shard it went to.
+/// What must be true of a write before it counts, on a shard it went to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Safe {
     /// How many replicas have it.
@@ -74,7 +74,8 @@ impl World {
     ) -> Result<(), RdbError> {
         let mut commit = self.commit(tick_epoch, tick);
         commit.write(changes).await?;
-        commit.end(safe.into()).await
+        let safe = safe.into();
+        commit.end(|_| safe).await
     }
 }
 
@@ -110,13 +111,13 @@ impl Commit<'_> {
         calls
     }
 
-    /// Waits until every shard that was written to has it all as safe as asked.
+    /// Waits until every shard that was written to has it all as safe as asked of it.
     ///
     /// # Errors
     /// `NotReplicated` and `NotOnDisk` when that is not confirmed; otherwise when a shard does not answer. The tick must
     /// be run again then.
-    pub async fn end(self, safe: Safe) -> Result<(), RdbError> {
-        try_join_all(self.lines.into_values().map(|line| confirmed(line, safe))).await?;
+    pub async fn end(self, safe: impl Fn(u32) -> Safe) -> Result<(), RdbError> {
+        try_join_all(self.lines.into_iter().map(|(shard, line)| confirmed(line, safe(shard)))).await?;
         Ok(())
     }
 }

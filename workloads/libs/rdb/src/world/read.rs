@@ -1,16 +1,18 @@
 //! Reads of the world as of a committed tick, from a primary or, while that is down, from its replicas.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fortia_common::topology::Topology;
 use fortia_vec::{BlockPos, ChunkPos};
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use redis::Value;
 
 use super::{Info, Player, World, by_shard, field};
 use crate::RdbError;
-use crate::connection::value;
+use crate::connection::{Server, value};
 use crate::keyspace::WorldKey;
 use crate::slots::{self, Slot};
 
@@ -146,14 +148,25 @@ impl World {
             Err(error) if error.is_down() && self.replicas_answer => error,
             Err(error) => return Err(error),
         };
-        // The world stays visible while a primary is down. A replica that fell behind shows its own last ticks.
-        for replica in self.shards.replicas(topology, shard)? {
+        // The world stays visible while a primary is down. Of several replicas one has every commit: it is ahead of others.
+        for replica in furthest_first(self.shards.replicas(topology, shard)?).await {
             if let Ok(answers) = replica.read(pipe).await {
                 return Ok((replica.address().to_owned(), answers));
             }
         }
         Err(down)
     }
+}
+
+/// Replicas by how much of their primary's stream they have. Who does not answer comes last.
+async fn furthest_first(replicas: Vec<Arc<Server>>) -> Vec<Arc<Server>> {
+    if replicas.len() < 2 {
+        return replicas;
+    }
+    let offsets = join_all(replicas.iter().map(|replica| replica.offset())).await;
+    let mut by_offset: Vec<_> = offsets.into_iter().map(Result::ok).zip(replicas).collect();
+    by_offset.sort_by_key(|(offset, _)| Reverse(*offset));
+    by_offset.into_iter().map(|(_, replica)| replica).collect()
 }
 
 fn decode(key: &WorldKey, address: &str, answer: Value, tick: u64) -> Result<Option<Bytes>, RdbError> {

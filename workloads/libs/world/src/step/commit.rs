@@ -34,11 +34,19 @@ impl Territory {
         let mut changed: Vec<ChunkPos> = touched.chain(self.before.keys().copied()).collect();
         changed.sort_unstable();
         changed.dedup();
+        let patches = self.patches(&changed);
         self.before.clear();
         self.woken.clear();
         self.pending.clear();
         self.redirected.clear();
-        self.sound(Changes { columns, entities: entities.into_iter().collect(), born, gone, changed })
+        self.sound(Changes {
+            columns,
+            entities: entities.into_iter().collect(),
+            born,
+            gone,
+            changed,
+            patches,
+        })
     }
 
     fn arrive(&mut self, tick: u64, to: RegionPos, unit: &world::Entity) -> Result<(), StepError> {

@@ -1,7 +1,9 @@
 //! Stage edit: blocks change, blows land, goods are paid, forwarded orders arrive, new units appear. Moves nobody.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::RandomState;
 use fortia_proto::tick::v1 as pb;
 use fortia_proto::world::v1::{Action, action};
 use fortia_vec::{BlockPos, ChunkPos, LocalPos, RegionPos};
@@ -32,7 +34,7 @@ struct Edit<'a> {
 struct Edits<'a> {
     at: ChunkPos,
     /// The letters that bring them.
-    letters: Vec<&'a mut [pb::Letter]>,
+    letters: Vec<&'a mut pb::Letter>,
     /// The chunk, while they are tried.
     column: Option<Column>,
     /// The blocks that were changed, as they were before; ascending.
@@ -53,7 +55,7 @@ struct Mail {
 }
 
 impl Territory {
-    /// Stage edit of a tick: takes the letters of stage observe and returns those for stage move.
+    /// Stage edit of a tick: takes the letters of stage observe and returns those for stage move, answers to edits first.
     ///
     /// # Errors
     /// As [`Territory::observe`].
@@ -112,22 +114,22 @@ impl Territory {
 
     /// The edits by chunk, ascending.
     fn by_chunk<'a>(&self, letters: &'a mut [pb::Letter]) -> Result<Vec<Edits<'a>>, StepError> {
-        // Edits of one chunk mostly come together: only the pieces are sorted.
-        let together = letters.chunk_by_mut(|a, b| chunk(a) == chunk(b));
-        let mut pieces = Vec::new();
-        for letters in together {
-            let at = chunk(&letters[0]).ok_or_else(|| astray(&letters[0]))?;
-            pieces.push((at, letters));
+        let mut all = Vec::<Edits>::new();
+        // Units ask in no order of places: letters are dealt to their chunks, not sorted.
+        let mut known: HashMap<ChunkPos, usize, RandomState> = HashMap::default();
+        for letter in letters {
+            let at = chunk(letter).ok_or_else(|| astray(letter))?;
+            let place = match known.entry(at) {
+                Entry::Occupied(place) => *place.get(),
+                Entry::Vacant(_) if !self.owns(at.region()) => return Err(StepError::NotOwned(at.region())),
+                Entry::Vacant(place) => {
+                    all.push(Edits::new(at));
+                    *place.insert(all.len() - 1)
+                }
+            };
+            all[place].letters.push(letter);
         }
-        pieces.sort_by_key(|(at, _)| *at);
-        let mut all = Vec::<Edits>::with_capacity(pieces.len());
-        for (at, letters) in pieces {
-            match all.last_mut().filter(|last| last.at == at) {
-                Some(last) => last.letters.push(letters),
-                None if !self.owns(at.region()) => return Err(StepError::NotOwned(at.region())),
-                None => all.push(Edits::new(at, letters)),
-            }
-        }
+        all.sort_unstable_by_key(|edits| edits.at);
         Ok(all)
     }
 
@@ -135,10 +137,8 @@ impl Territory {
     fn attempt(&self, tried: &mut Edits<'_>) -> Result<(), StepError> {
         let Edits { at, letters, column, before, sites } = tried;
         let occupied = column.as_ref().map(|column| self.occupied(column)).unwrap_or_default();
-        let mut edits = Vec::with_capacity(letters.iter().map(|letters| letters.len()).sum());
-        for letter in std::mem::take(letters).into_iter().flatten() {
-            edits.push(Edit::read(*at, letter)?);
-        }
+        let letters = std::mem::take(letters).into_iter();
+        let mut edits = letters.map(|letter| Edit::read(*at, letter)).collect::<Result<Vec<_>, _>>()?;
         // Edits of different blocks have nothing to do with each other either.
         edits.sort_by_key(|edit| (edit.place, edit.order));
         before.reserve(edits.len());
@@ -228,9 +228,9 @@ pub(super) fn occupies(unit: &Entity, at: BlockPos) -> bool {
     unit.kind.is_unit() && (unit.at == at || unit.at.up() == at)
 }
 
-impl<'a> Edits<'a> {
-    fn new(at: ChunkPos, letters: &'a mut [pb::Letter]) -> Edits<'a> {
-        Edits { at, letters: vec![letters], column: None, before: Vec::new(), sites: Vec::new() }
+impl Edits<'_> {
+    fn new(at: ChunkPos) -> Self {
+        Edits { at, letters: Vec::new(), column: None, before: Vec::new(), sites: Vec::new() }
     }
 }
 

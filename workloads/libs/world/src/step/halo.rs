@@ -2,31 +2,48 @@
 //! look at.
 //!
 //! Only entities look at chunks of others: each at those within one chunk of its region. So around a region in which
-//! nobody is, nothing is needed, and what is known there is dropped when others change it. When somebody appears in such
-//! a region, what is unknown around it is missing from that moment on; stages observe and move, the only ones in which
-//! entities look around, fail while anything is missing. So no stage ever takes what is not loaded for what is not there.
+//! nobody is, nothing is needed. What is known there is kept as it is by patches of those who change it, or dropped when
+//! there are none. When somebody appears in such a region, what is unknown around it is missing from that moment on;
+//! stages observe and move, the only ones in which entities look around, fail while anything is missing. So no stage ever
+//! takes what is not loaded for what is not there.
 //!
 //! Invariant: a loaded chunk of others is as it was committed; around a region in which somebody is, all that there are
 //! are loaded, or missing.
 
+use std::collections::HashMap;
+
+use fortia_proto::tick::v1 as pb;
 use fortia_vec::{ChunkPos, REGION, RegionPos};
 
-use super::{StepError, Territory};
+use super::{StepError, Territory, patch};
+use crate::wire;
 
 impl Territory {
-    /// Takes in which chunks the last tick changed, or made: others' are no longer known, and loaded anew where somebody
-    /// may look at them.
-    pub fn forget(&mut self, changed: &[ChunkPos]) {
+    /// Takes in which chunks the last tick changed, or made, and what is told of them. Others' of which nothing is told are
+    /// no longer known, and loaded anew where somebody may look at them.
+    pub fn refresh(&mut self, changed: &[ChunkPos], patches: &[pb::Patch]) {
+        let told = patches.iter().filter_map(|patch| Some((wire::to_chunk_pos(patch.at.as_ref()?), patch)));
+        let told: HashMap<ChunkPos, &pb::Patch> = told.collect();
         for at in changed {
             if self.owns(at.region()) {
                 continue;
             }
-            if self.columns.remove(at).is_some() {
-                self.ways.stale(*at);
+            let Some(column) = self.columns.get_mut(at) else {
+                self.need(*at);
+                continue;
+            };
+            self.ways.stale(*at);
+            if told.get(at).is_none_or(|patch| !patch::apply(patch, column)) {
+                self.columns.remove(at);
+                self.need(*at);
             }
-            if self.is_watched(*at) {
-                self.missing_chunks.insert(*at);
-            }
+        }
+    }
+
+    /// A chunk of others is not known: it is missing where somebody may look at it.
+    fn need(&mut self, at: ChunkPos) {
+        if self.is_watched(at) {
+            self.missing_chunks.insert(at);
         }
     }
 

@@ -31,7 +31,21 @@ pub(super) enum Walk {
     NoWay,
 }
 
+/// What the walkers of one region took in one stage move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effort {
+    /// How many walked or wanted to.
+    pub walkers: u64,
+    /// Cells that were looked at to find ways.
+    pub cells: u64,
+}
+
 impl Territory {
+    /// What walkers took in the last stage move; regions without any are left out.
+    pub fn efforts(&self) -> impl Iterator<Item = (RegionPos, Effort)> + '_ {
+        self.efforts.iter().map(|(region, effort)| (*region, *effort))
+    }
+
     /// How many flow fields were made here since the territory was: all who walk to one goal share one.
     pub fn fields_made(&self) -> u64 {
         self.ways.fields_made()
@@ -45,7 +59,9 @@ impl Territory {
             regions.entry(unit.at.region()).or_default().push(unit);
         }
         let mut walks = BTreeMap::new();
+        self.efforts.clear();
         for (region, units) in regions {
+            let mut effort = Effort { walkers: units.len() as u64, cells: 0 };
             let mut crowds = BTreeMap::<Goal, usize>::new();
             let mut searchers = BTreeMap::new();
             for unit in units {
@@ -60,14 +76,17 @@ impl Territory {
                     }
                 }
             }
-            if searchers.is_empty() {
-                continue;
+            if !searchers.is_empty() {
+                let crowds = crowds.into_iter().filter(|(_, walkers)| *walkers >= CROWD);
+                let crowds = crowds.map(|(goal, _)| goal).collect();
+                let search =
+                    |area: &mut Area, land: &mut Land<'_>| search(area, land, tick, &searchers, &crowds);
+                let surface = |at: ChunkPos| self.seen(at).map(|seen| seen.surface());
+                let (found, cells) = ways.with_area(region, self.limit, tick, surface, search);
+                walks.extend(found);
+                effort.cells = cells;
             }
-            let crowds = crowds.into_iter().filter(|(_, walkers)| *walkers >= CROWD);
-            let crowds = crowds.map(|(goal, _)| goal).collect();
-            let search = |area: &mut Area, land: &mut Land<'_>| search(area, land, tick, &searchers, &crowds);
-            let surface = |at: ChunkPos| self.seen(at).map(|seen| seen.surface());
-            walks.extend(ways.with_area(region, self.limit, tick, surface, search));
+            self.efforts.insert(region, effort);
         }
         ways.tidy(tick);
         self.ways = ways;
@@ -90,15 +109,15 @@ fn can_step(view: &View<'_>, from: BlockPos, to: BlockPos) -> bool {
     }
 }
 
-/// Finds ways for units of one region, in turns, until the budget is spent.
+/// Finds ways for units of one region, in turns, until the budget is spent; and what that cost, in cells.
 fn search(
     area: &mut Area,
     land: &mut Land<'_>,
     tick: u64,
     searchers: &BTreeMap<u64, (&Entity, Goal)>,
     crowds: &BTreeSet<Goal>,
-) -> BTreeMap<u64, Walk> {
-    let mut walks = BTreeMap::new();
+) -> (BTreeMap<u64, Walk>, u64) {
+    let (mut walks, mut cells) = (BTreeMap::new(), 0);
     // Each is made, and paid for, once a tick, however few an area remembers.
     let mut fields = BTreeMap::new();
     let owners = searchers.values().map(|(unit, _)| (unit.owner.as_str(), unit.id));
@@ -130,9 +149,10 @@ fn search(
             };
             walks.insert(turn.unit, walk);
         }
+        cells += cost;
         turns.spend(turn, cost);
     }
-    walks
+    (walks, cells)
 }
 
 /// Steps worth keeping: few where the goal moves.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use fortia_proto::tick::v1::Letter;
+use fortia_proto::tick::v1::{Letter, Patch};
 use fortia_proto::world::v1 as pb;
 use fortia_vec::{BlockPos, ChunkPos, RegionPos, regions_of};
 use fortia_world::block::Block;
@@ -39,6 +39,10 @@ pub(crate) struct Cluster {
     pub(crate) tick: u64,
     /// Bytes written by the last tick.
     pub(crate) written: Changes,
+    /// What the last tick told of the chunks between territories.
+    patches: Vec<Patch>,
+    /// Chunks that territories have asked for.
+    pub(crate) loaded: usize,
     /// Claims that met another.
     #[allow(dead_code)]
     pub(crate) conflicts: u64,
@@ -75,6 +79,8 @@ impl Cluster {
             entities: BTreeMap::new(),
             tick: 0,
             written: Changes::default(),
+            patches: Vec::new(),
+            loaded: 0,
             conflicts: 0,
             ground: ground.clone(),
             stored: BTreeSet::new(),
@@ -105,7 +111,9 @@ impl Cluster {
         for (i, region) in regions_of(self.radius).into_iter().enumerate() {
             parts.entry(owners(i)).or_default().push(region);
         }
-        self.territories.iter_mut().for_each(|territory| territory.forget(&self.written.changed));
+        self.territories
+            .iter_mut()
+            .for_each(|territory| territory.refresh(&self.written.changed, &self.patches));
         let mut known: BTreeMap<usize, Territory> =
             self.owners.drain(..).zip(self.territories.drain(..)).collect();
         let nothing = || match &self.generator {
@@ -193,7 +201,7 @@ impl Cluster {
         let tick = self.tick;
         self.load();
         let mut inboxes = self.stages(tick, actions, 3);
-        let mut written = Changes::default();
+        let (mut written, mut patches) = (Changes::default(), Vec::new());
         for territory in &mut self.territories {
             let changes = territory.commit(tick, inboxes.remove(0)).unwrap();
             written.columns.extend(changes.columns);
@@ -201,8 +209,10 @@ impl Cluster {
             written.born.extend(changes.born);
             written.gone.extend(changes.gone);
             written.changed.extend(changes.changed);
+            patches.extend(changes.patches);
         }
         self.store(written);
+        self.patches = patches;
     }
 
     /// Runs the first stages of a tick; returns the letters for the next.
@@ -283,7 +293,13 @@ impl Cluster {
     }
 
     fn load(&mut self) {
-        self.territories.iter_mut().for_each(|territory| territory.forget(&self.written.changed));
+        for territory in &mut self.territories {
+            territory.refresh(&self.written.changed, &self.patches);
+            for at in &self.written.changed {
+                let known = territory.column(*at).map(Column::encode);
+                assert!(known.is_none_or(|known| known == self.chunks[at]), "an old copy of {at} is kept");
+            }
+        }
         self.fill();
     }
 
@@ -293,6 +309,7 @@ impl Cluster {
             let mut missing = territory.missing_chunks();
             while !missing.is_empty() {
                 for at in missing {
+                    self.loaded += 1;
                     if !self.chunks.contains_key(&at) {
                         assert!(territory.absent(at), "chunk {at} is lost");
                         continue;
