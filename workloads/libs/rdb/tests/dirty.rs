@@ -257,18 +257,3 @@ async fn a_source_with_more_notes_than_a_pause_can_carry_is_not_read_and_writes_
     assert_eq!(scene.cutover.drain(&scene.topology, &frozen, false).await, Ok(MOST_NOTED));
     assert_eq!(scene.entities(2).await, scene.entities(1).await);
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn notes_that_are_few_in_a_table_that_was_large_are_all_seen() {
-    let scene = Scene::begin(1, 2).await;
-    // So many that what the server looks at for one question is not all.
-    scene.plane.shards[0].run::<()>(&["CONFIG", "SET", "activerehashing", "no"]).await;
-    notes(&scene, 0..600_000).await;
-    let keys: Vec<String> = (3..600_000).map(|id| format!("e:{id}")).collect();
-    for some in keys.chunks(10_000) {
-        let gone: Vec<&str> =
-            ["HDEL", "v1:dirty"].into_iter().chain(some.iter().map(String::as_str)).collect();
-        scene.plane.shards[0].run::<()>(&gone).await;
-    }
-    assert_eq!(scene.cutover.freeze(&scene.topology).await.expect("freezes").lag(), 3);
-}

@@ -11,7 +11,6 @@ use fortia_migrator::Work;
 use fortia_proto::world::v1::{Action, Command, Spawn, action};
 use fortia_rdb::control::ControlDb;
 use fortia_rdb::guard::{Guard, State};
-use fortia_rdb::migrate::cutover::MOST_NOTED;
 use fortia_vec::BlockPos;
 use fortia_world::order::Order;
 use fortia_world::{start, wire};
@@ -175,33 +174,6 @@ async fn a_cut_over_that_takes_too_long_is_taken_back_and_tried_again_later() {
     let told = cluster.flipped(target).await;
     assert!(told.tries > 2);
     cluster.ticks(3).await;
-    assert!(is_dug(&cluster, 1).await);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cut_over_with_more_noted_than_a_pause_can_carry_keeps_nobody_from_writing_and_is_tried_again_later()
- {
-    let mut cluster = Cluster::living(1).await;
-    settle(&cluster).await;
-    let (target, pods) = cluster.carried(2).await;
-    drop(pods);
-    let mut note = vec!["HSET".to_owned(), "v1:dirty".to_owned()];
-    note.extend((0..=MOST_NOTED).flat_map(|id| [format!("x:{id}"), "1".to_owned()]));
-    let note: Vec<&str> = note.iter().map(String::as_str).collect();
-    cluster.plane.shards[0].run::<()>(&note).await;
-    cluster.phase(Phase::Cutover).await;
-    let tried = async |c: &Cluster| c.tried().await.is_some();
-    cluster.wait_until("a try", tried).await;
-    let tried = cluster.tried().await.expect("told");
-    assert!(tried.why.as_ref().is_some_and(|why| why.contains("keys are noted")), "{tried:?}");
-    assert_eq!((tried.flipped, tried.pause_us), (false, 0));
-    dig(&cluster, 1).await;
-    let forgotten: Vec<String> = (0..10_000).map(|id| format!("x:{id}")).collect();
-    let forget: Vec<&str> =
-        ["HDEL", "v1:dirty"].into_iter().chain(forgotten.iter().map(String::as_str)).collect();
-    cluster.plane.shards[0].run::<u64>(&forget).await;
-    let told = cluster.flipped(target).await;
-    assert!(told.tries > 1);
     assert!(is_dug(&cluster, 1).await);
 }
 
