@@ -23,9 +23,10 @@ mod update;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fortia_common::boot::Boot;
-use fortia_common::server::Server;
+use fortia_common::server::{Server, TRUST};
 use fortia_log::Log;
 use fortia_rdb::accounts::Accounts;
 use fortia_rdb::control::ControlDb;
@@ -33,6 +34,7 @@ use fortia_rdb::world::World;
 use fortia_rest::{Admin, Limits, Readiness, Registry};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{ActionIds, App};
@@ -42,6 +44,11 @@ use crate::pulse::Pulse;
 use crate::read::Reader;
 use crate::session::Sessions;
 use crate::ticks::Ticks;
+
+/// What readiness needs, besides: the control database knows of this server, and so it of where the world is.
+const REGISTERED: &str = "registered";
+/// Time between two looks whether it still does.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Why the server ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +88,7 @@ pub async fn run_on(boot: Boot, listener: TcpListener, admin: TcpListener) -> Re
         http: fortia_rest::Metrics::register(&mut registry),
         game: Metrics::register(&mut registry),
     };
-    let readiness = Readiness::needs(&["booted"]);
+    let readiness = Readiness::needs(&["booted", REGISTERED]);
     // The admin port answers first and last, so that probes tell a server that waits from one that hangs.
     let probes = CancellationToken::new();
     let admin = tokio::spawn(Admin::new(registry, readiness.clone()).serve(admin, probes.clone()));
@@ -109,16 +116,16 @@ async fn serve(
     readiness: &Readiness,
 ) -> Result<(), RunError> {
     log.follow(server.config());
-    let world = World::connect(server.boot(), server.topology());
+    let world = World::connect(server.boot(), server.topology()).registered(server.registered());
     let feed = Feed::default();
-    let reader = Reader::new(world.clone(), feed.now(), server.config());
+    let pulse = watch::Sender::new(Pulse::Open);
+    let mut known = pulse.subscribe();
+    let reader = Reader::new(world.clone(), feed.now(), server.config(), known.clone());
     let ticks = Ticks::new(control, server.topology());
     let following = tokio::spawn(feed.clone().follow(ticks, server.stopping()));
     let telling = tokio::spawn(feed.clone().tell(reader.clone(), server.stopping()));
     tokio::spawn(feed.clone().forget_pauses(server.topology(), server.stopping()));
     feed.begun(&server.stopping()).await;
-    let pulse = watch::Sender::new(Pulse::Open);
-    let mut known = pulse.subscribe();
     tokio::spawn(pulse::follow(world.clone(), server.topology(), pulse, server.stopping()));
     // Nothing is said of the shards before they were asked. An error only says that the server ends.
     let _ = known.changed().await;
@@ -137,6 +144,7 @@ async fn serve(
     });
     let limits = Limits::default();
     readiness.set("booted", true);
+    tokio::spawn(watch_registration(server.registered(), readiness.clone(), server.stopping()));
     let api = fortia_rest::api(app::router(app), &limits, &counters.http);
     let ended = fortia_rest::serve(listener, api, limits, server.stopping()).await;
     readiness.set("booted", false);
@@ -147,6 +155,22 @@ async fn serve(
         }
     }
     Ok(ended?)
+}
+
+/// Says whether the server is registered, until `stop`. One that is not is sent no players: it learns of no tick, and in
+/// the end not even of where the world is.
+async fn watch_registration(
+    registered: watch::Receiver<Instant>,
+    readiness: Readiness,
+    stop: CancellationToken,
+) {
+    let looks = async {
+        loop {
+            readiness.set(REGISTERED, registered.borrow().elapsed() < TRUST);
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    stop.run_until_cancelled(looks).await;
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {

@@ -37,7 +37,8 @@ pub(crate) enum Mode {
     Live,
     /// No tick is committed for now: the world can be seen but does not move.
     Paused,
-    /// As paused, because part of the world's database does not answer: what is seen may be some ticks old.
+    /// As paused, because part of the world's database does not answer, or this server has lost track of where the world
+    /// is: what is seen may be some ticks old.
     ReadOnly,
 }
 
@@ -52,7 +53,7 @@ impl Mode {
     pub(crate) fn of(pulse: Pulse, quiet: Duration, period: Duration) -> Mode {
         let late = quiet > period.saturating_mul(LATE_PERIODS).max(LATE);
         match pulse {
-            Pulse::Silent => Mode::ReadOnly,
+            Pulse::Silent | Pulse::Elsewhere => Mode::ReadOnly,
             Pulse::Frozen => Mode::Paused,
             Pulse::Open if late => Mode::Paused,
             Pulse::Open => Mode::Live,
@@ -168,6 +169,7 @@ pub(crate) async fn info(State(app): State<Arc<App>>) -> Json<Info> {
     (status = 304, description = "If-None-Match names what is there"),
     (status = 400, description = "The query names no area", body = Problem, content_type = "application/problem+json"),
     (status = 406, description = "Accept names neither format", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The shards do not answer, or this server has lost track of the world", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn chunks(
     State(app): State<Arc<App>>,
@@ -205,6 +207,7 @@ pub(crate) async fn chunks(
 #[utoipa::path(get, path = "/entities", params(AreaQuery), responses(
     (status = 200, body = EntitiesAnswer),
     (status = 400, description = "The query names no area", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The shards do not answer, or this server has lost track of the world", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn entities(
     State(app): State<Arc<App>>,
@@ -323,6 +326,11 @@ mod tests {
     #[test]
     fn a_world_with_a_silent_shard_is_read_only_however_fresh_its_last_tick() {
         assert_eq!(Mode::of(Pulse::Silent, Duration::ZERO, Duration::from_secs(1)), Mode::ReadOnly);
+    }
+
+    #[test]
+    fn a_world_that_is_served_by_another_version_than_this_server_knows_is_not_live_here() {
+        assert_eq!(Mode::of(Pulse::Elsewhere, Duration::ZERO, Duration::from_secs(1)), Mode::ReadOnly);
     }
 
     #[test]

@@ -198,6 +198,7 @@ pub(crate) async fn enter(
 #[utoipa::path(get, path = "/units", security(("bearer" = []), ("cookie" = [])), responses(
     (status = 200, body = Holdings),
     (status = 401, description = "Not logged in", body = Problem, content_type = "application/problem+json"),
+    (status = 503, description = "The shards do not answer, or this server has lost track of the world", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(crate) async fn units(
     State(app): State<Arc<App>>,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fortia_common::topology::Topology;
+use fortia_common::topology::{Layout, Topology};
 use fortia_rdb::RdbError;
 use fortia_rdb::guard::{Guard, State};
 use fortia_rdb::world::World;
@@ -24,12 +24,15 @@ pub(crate) enum Pulse {
     Open,
     /// All answer, and some are frozen by a re-sharding for longer than a cut-over takes.
     Frozen,
+    /// All answer, and some serve another version than this server knows of: it has not heard of a cut-over.
+    Elsewhere,
     /// Some do not answer.
     Silent,
 }
 
 /// Asks the shards of the topology until `stop`, at once when it changes, and tells `pulse` when the answer is another.
-/// A cut-over freezes them for a moment, which is worth no word: they count as frozen once two answers in a row say so.
+/// A cut-over freezes them for a moment, and its topology comes a moment later, which is worth no word: they count as frozen
+/// or elsewhere once two answers in a row say so.
 pub(crate) async fn follow(
     world: World,
     mut topology: watch::Receiver<Topology>,
@@ -39,8 +42,8 @@ pub(crate) async fn follow(
     let beats = async {
         let mut last = Pulse::Open;
         loop {
-            let shards = topology.borrow_and_update().serving.shards;
-            let said = ask(&world, shards).await;
+            let serving = topology.borrow_and_update().serving;
+            let said = ask(&world, &serving).await;
             let now = settled(*pulse.borrow(), last, said);
             last = said;
             let was = pulse.send_replace(now);
@@ -58,19 +61,21 @@ pub(crate) async fn follow(
 /// What is to be told, by what was told, what was said before, and what is said now.
 fn settled(told: Pulse, before: Pulse, said: Pulse) -> Pulse {
     match said {
-        Pulse::Frozen if before != Pulse::Frozen => told,
+        Pulse::Frozen | Pulse::Elsewhere if before != said => told,
         said => said,
     }
 }
 
-async fn ask(world: &World, shards: u32) -> Pulse {
-    let guards = (0..shards).map(async |shard| timeout(PATIENCE, world.guard(shard)).await.ok());
-    join_all(guards).await.into_iter().map(of).max().unwrap_or(Pulse::Open)
+async fn ask(world: &World, serving: &Layout) -> Pulse {
+    let guards = (0..serving.shards).map(async |shard| timeout(PATIENCE, world.guard(shard)).await.ok());
+    let said = join_all(guards).await.into_iter().map(|answer| of(answer, serving.version));
+    said.max().unwrap_or(Pulse::Open)
 }
 
-/// What one shard says; none is no answer in time.
-fn of(answer: Option<Result<Guard, RdbError>>) -> Pulse {
+/// What one shard says to who takes this version for the one that serves; none is no answer in time.
+fn of(answer: Option<Result<Guard, RdbError>>, version: u64) -> Pulse {
     match answer {
+        Some(Ok(guard)) if guard.version != version => Pulse::Elsewhere,
         Some(Ok(Guard { state: State::Frozen, .. })) => Pulse::Frozen,
         Some(Ok(_)) => Pulse::Open,
         Some(Err(error)) => {
@@ -98,6 +103,8 @@ mod tests {
         assert_eq!(told(&[Pulse::Frozen, Pulse::Open, Pulse::Frozen]), Pulse::Open);
         assert_eq!(told(&[Pulse::Frozen, Pulse::Frozen]), Pulse::Frozen);
         assert_eq!(told(&[Pulse::Silent, Pulse::Frozen]), Pulse::Silent);
+        assert_eq!(told(&[Pulse::Frozen, Pulse::Elsewhere, Pulse::Open]), Pulse::Open);
+        assert_eq!(told(&[Pulse::Elsewhere, Pulse::Elsewhere]), Pulse::Elsewhere);
         assert_eq!(told(&[Pulse::Frozen, Pulse::Frozen, Pulse::Open]), Pulse::Open);
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::feed::Now;
+use crate::pulse::Pulse;
 
 /// How long a read is tried again before it fails.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,6 +35,9 @@ pub(crate) enum ReadError {
     /// when somebody comes near: until then there are none.
     #[error("chunk {0} is not there")]
     NoChunk(ChunkPos),
+    /// The shards have served another version for a while: what this server would read may be gone.
+    #[error("the shards serve another version than this server knows of")]
+    Elsewhere,
     /// A stored chunk is none.
     #[error(transparent)]
     Chunk(#[from] ColumnError),
@@ -47,7 +51,7 @@ impl ReadError {
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             ReadError::Rdb(error) => error.is_retryable(),
-            ReadError::NoChunk(_) => true,
+            ReadError::NoChunk(_) | ReadError::Elsewhere => true,
             ReadError::Chunk(_) | ReadError::Entity(_) => false,
         }
     }
@@ -82,12 +86,18 @@ pub(crate) struct Reader {
     world: World,
     now: watch::Receiver<Now>,
     config: watch::Receiver<Config>,
+    pulse: watch::Receiver<Pulse>,
 }
 
 impl Reader {
-    /// Reads `world` at the tick that `now` says.
-    pub(crate) fn new(world: World, now: watch::Receiver<Now>, config: watch::Receiver<Config>) -> Reader {
-        Reader { world, now, config }
+    /// Reads `world` at the tick that `now` says, unless `pulse` says that it is elsewhere.
+    pub(crate) fn new(
+        world: World,
+        now: watch::Receiver<Now>,
+        config: watch::Receiver<Config>,
+        pulse: watch::Receiver<Pulse>,
+    ) -> Reader {
+        Reader { world, now, config, pulse }
     }
 
     /// The stored bytes of those chunks of the world that have been made, in the order asked.
@@ -170,6 +180,10 @@ impl Reader {
         let until = Instant::now() + PATIENCE;
         let mut pause = PAUSE;
         loop {
+            // The world would refuse it too, but each read only after waiting for the topology that it lacks.
+            if *self.pulse.borrow() == Pulse::Elsewhere {
+                return Err(ReadError::Elsewhere);
+            }
             let tick = self.now.borrow().tick;
             let error = match read(tick).await {
                 Ok(it) => return Ok(Seen { tick, it }),

@@ -21,6 +21,10 @@ pub(crate) fn of_world(error: impl Into<ReadError>) -> Problem {
             tracing::debug!(reason, "action refused: its region has too many");
             Problem::unavailable("the region has too many orders in this tick: try again", SOON)
         }
+        error @ (ReadError::Rdb(RdbError::Outdated { .. }) | ReadError::Elsewhere) => {
+            tracing::debug!(%error, "read refused: this server has lost track of the world");
+            lost_track()
+        }
         error if error.is_retryable() => {
             tracing::warn!(%error, "world does not answer");
             Problem::unavailable("part of the world's database does not answer now: try again", SOON)
@@ -61,6 +65,14 @@ pub(crate) fn of_order(refused: Refused) -> Problem {
 pub(crate) fn paused() -> Problem {
     let detail = "the world's mode is paused while its data changes hands: it can be seen, orders are taken again soon";
     Problem::unavailable(detail, SOON).of_kind("/problems/paused", "The world is paused")
+}
+
+/// Where the world is now is not known here.
+fn lost_track() -> Problem {
+    let detail = "this server has not heard where the world's data is now, and does not guess: try again, perhaps another \
+                  server answers";
+    Problem::unavailable(detail, SOON)
+        .of_kind("/problems/lost-track", "The server has lost track of the world")
 }
 
 #[cfg(test)]

@@ -9,10 +9,17 @@ use std::time::Duration;
 
 use fortia_common::records::Progress;
 use fortia_common::topology::{Layout, Phase, Topology};
+use fortia_rdb::migrate::cutover::MOST_NOTED;
 use tokio::time::Instant;
 
 /// Keys that are drained in a few milliseconds: with no more of them noted, the pause is short.
 pub const SMALL_LAG: u64 = 256;
+/// Whether so many noted keys of so many sources cannot be carried while these stand still: then nobody need be frozen to find
+/// that out.
+pub fn is_hopeless(lag: u64, sources: u32) -> bool {
+    lag > MOST_NOTED.saturating_mul(u64::from(sources))
+}
+
 /// Ticks for which a lag may stay large before the next one waits for the pods.
 pub const PATIENT_TICKS: u32 = 3;
 /// Wait after the first failed try; each further one doubles it.

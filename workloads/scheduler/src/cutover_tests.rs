@@ -80,6 +80,12 @@ fn a_lag_that_stays_large_holds_the_tick_for_no_longer_than_a_pause_and_then_it_
 }
 
 #[test]
+fn nobody_is_frozen_when_more_is_noted_than_all_sources_together_may_have() {
+    assert!(!is_hopeless(2 * MOST_NOTED, 2));
+    assert!(is_hopeless(2 * MOST_NOTED + 1, 2));
+}
+
+#[test]
 fn failed_tries_are_made_again_after_ever_longer_waits_in_which_ticks_go_on() {
     let (cutover, now) = (topology(Some(Phase::Cutover)), Instant::now());
     let mut pending = lag(0);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::boot::Boot;
@@ -16,6 +17,10 @@ use crate::topology::Topology;
 
 const HEARTBEAT: Duration = Duration::from_secs(3);
 const INSTANCE_TTL: Duration = Duration::from_secs(10);
+/// How long after its last registration a server may believe the topology it has. While it is registered no version is
+/// collected that it follows; this is half of that, so that clocks and slow answers do not matter.
+pub const TRUST: Duration = Duration::from_secs(5);
+const _: () = assert!(TRUST.as_millis() * 2 <= INSTANCE_TTL.as_millis());
 const POLL: Duration = Duration::from_secs(1);
 const LISTEN: Duration = Duration::from_secs(5);
 
@@ -27,6 +32,7 @@ pub struct Server {
     boot: Boot,
     config: watch::Receiver<Config>,
     topology: watch::Receiver<Topology>,
+    registered: watch::Receiver<Instant>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -53,9 +59,11 @@ impl Server {
         let (config_tx, config) = watch::channel(config);
         let (topology_tx, topology) = watch::channel(topology);
         tasks.spawn(follow_topology(control.clone(), topology_tx, stop.clone()));
-        tasks.spawn(heartbeat(boot.clone(), control.clone(), config.clone(), topology.clone(), stop.clone()));
+        let (registered_tx, registered) = watch::channel(Instant::now());
+        let known = (config.clone(), topology.clone());
+        tasks.spawn(heartbeat(boot.clone(), control.clone(), known, registered_tx, stop.clone()));
         tasks.spawn(obey(boot.clone(), control, after, config_tx, set_log_filter, stop.clone()));
-        Some(Server { boot, config, topology, stop, tasks })
+        Some(Server { boot, config, topology, registered, stop, tasks })
     }
 
     /// What the process booted from.
@@ -71,6 +79,11 @@ impl Server {
     /// The topology, as it changes.
     pub fn topology(&self) -> watch::Receiver<Topology> {
         self.topology.clone()
+    }
+
+    /// When the control database last took this server's registration, as it goes on.
+    pub fn registered(&self) -> watch::Receiver<Instant> {
+        self.registered.clone()
     }
 
     /// Cancelled when the server is to end: stop taking work, finish what runs.
@@ -166,11 +179,12 @@ async fn changed_or_wait<C: Control>(control: &C) {
 async fn heartbeat<C: Control>(
     boot: Boot,
     control: C,
-    config: watch::Receiver<Config>,
-    mut topology: watch::Receiver<Topology>,
+    (config, mut topology): (watch::Receiver<Config>, watch::Receiver<Topology>),
+    registered: watch::Sender<Instant>,
     stop: CancellationToken,
 ) {
     loop {
+        let asked = Instant::now();
         let instance = Instance {
             service: boot.service,
             instance: boot.instance.clone(),
@@ -178,11 +192,18 @@ async fn heartbeat<C: Control>(
             topology_epoch: topology.borrow_and_update().epoch,
             config_generation: config.borrow().generation,
         };
-        if let Err(error) = control.register(&instance, INSTANCE_TTL).await {
-            tracing::warn!(%error, "heartbeat failed");
-        }
+        let wait = match control.register(&instance, INSTANCE_TTL).await {
+            Ok(()) => {
+                registered.send_replace(asked);
+                HEARTBEAT
+            }
+            Err(error) => {
+                tracing::warn!(%error, "heartbeat failed");
+                POLL
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(HEARTBEAT) => {}
+            () = tokio::time::sleep(wait) => {}
             // A new epoch is told at once: the operator waits for it before it collects the old version.
             Ok(()) = topology.changed() => {}
             () = stop.cancelled() => {

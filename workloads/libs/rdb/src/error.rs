@@ -29,6 +29,16 @@ pub enum RdbError {
         /// Which version is writable.
         reason: String,
     },
+    /// The version that was read is not, or may not be, one that is kept: what was not found there may be elsewhere.
+    #[error("server {address} may not have version {version} any more: {reason}")]
+    Outdated {
+        /// Who answered.
+        address: String,
+        /// The version that was read.
+        version: u64,
+        /// What its guard says.
+        reason: String,
+    },
     /// The version is held by a re-sharding: nothing writes it for the moment.
     #[error("server {address} is frozen: {reason}")]
     Frozen {
@@ -36,6 +46,18 @@ pub enum RdbError {
         address: String,
         /// What is frozen.
         reason: String,
+    },
+    /// More is noted on a source than is carried while it stands still.
+    #[error(
+        "source {source_shard} has {noted} keys noted: no more than {most} are carried while nobody writes"
+    )]
+    Behind {
+        /// The source.
+        source_shard: u32,
+        /// Keys noted.
+        noted: u64,
+        /// How many there may be.
+        most: u64,
     },
     /// Somebody began to work on the same source later.
     #[error("server {address}: a newer attempt works on this source: {reason}")]
@@ -158,6 +180,8 @@ impl RdbError {
             | RdbError::TooNew { .. }
             | RdbError::NotReplicated { .. }
             | RdbError::NotOnDisk { .. }
+            | RdbError::Outdated { .. }
+            | RdbError::Behind { .. }
             | RdbError::Unreachable { .. }
             | RdbError::Fenced { .. }
             | RdbError::Topology { .. }

@@ -2,6 +2,7 @@
 //! Knows keys, slots and who answers; knows nothing of what chunks, entities and actions contain.
 
 mod commit;
+mod kept;
 mod read;
 mod ticks;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fortia_common::boot::Boot;
+use fortia_common::server::TRUST;
 use fortia_common::topology::{Layout, Topology};
 use fortia_vec::{BlockPos, ChunkPos};
 use futures::future::try_join_all;
@@ -39,6 +41,8 @@ pub struct World {
     topology: watch::Receiver<Topology>,
     /// Whether a replica may answer a read while its primary is down.
     replicas_answer: bool,
+    /// When this process was last registered, if that matters to it.
+    registered: Option<watch::Receiver<Instant>>,
 }
 
 /// The world as a whole, as worldgen left it.
@@ -68,7 +72,23 @@ pub struct Player {
 impl World {
     /// The shards of the topology, as it changes. Connects to nothing before it is asked.
     pub fn connect(boot: &Boot, topology: watch::Receiver<Topology>) -> World {
-        World { shards: Arc::new(Shards::new(boot, RESPONSE)), topology, replicas_answer: true }
+        World {
+            shards: Arc::new(Shards::new(boot, RESPONSE)),
+            topology,
+            replicas_answer: true,
+            registered: None,
+        }
+    }
+
+    /// The same world, for a server that is registered: once it is not, what only waits for servers that follow is not
+    /// believed to be there.
+    pub fn registered(self, registered: watch::Receiver<Instant>) -> World {
+        World { registered: Some(registered), ..self }
+    }
+
+    /// Whether the operator waits for this process before it collects what that follows.
+    fn is_waited_for(&self) -> bool {
+        self.registered.as_ref().is_none_or(|registered| registered.borrow().elapsed() < TRUST)
     }
 
     /// The same world, read from primaries alone: for those who compute from what they read and write the outcome.

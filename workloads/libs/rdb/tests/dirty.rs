@@ -8,7 +8,8 @@ use bytes::Bytes;
 use fortia_common::boot::Service;
 use fortia_common::topology::{Phase, Topology};
 use fortia_rdb::RdbError;
-use fortia_rdb::migrate::cutover::Cutover;
+use fortia_rdb::guard::State;
+use fortia_rdb::migrate::cutover::{Cutover, MOST_NOTED};
 use fortia_rdb::migrate::engine::{Attempt, Engine, Lane};
 use fortia_rdb::world::{Changes, World};
 use fortia_testredis::DataPlane;
@@ -226,4 +227,33 @@ async fn orders_that_come_in_a_cut_over_are_late_and_not_lost() {
         }
     }
     assert_eq!(listed, pushed);
+}
+
+/// Notes so many keys that nobody has, past the guard, and has their stamps.
+async fn notes(scene: &Scene, keys: std::ops::Range<u64>) {
+    let keys: Vec<String> = keys.map(|id| format!("e:{id}")).collect();
+    for some in keys.chunks(1000) {
+        let fields = some.iter().flat_map(|key| [key.as_str(), "1"]);
+        let set: Vec<&str> = ["HSET", "v1:dirty", "", "1"].into_iter().chain(fields).collect();
+        scene.plane.shards[0].run::<()>(&set).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_with_more_notes_than_a_pause_can_carry_is_not_read_and_writes_go_on_after_it_was_let_go() {
+    let scene = Scene::begin(1, 2).await;
+    notes(&scene, 0..MOST_NOTED + 1).await;
+    let refused = scene.cutover.freeze(&scene.topology).await.expect_err("too many");
+    let wanted = RdbError::Behind { source_shard: 0, noted: MOST_NOTED + 1, most: MOST_NOTED };
+    assert_eq!(refused, wanted);
+    assert_eq!(scene.world.guard(0).await.expect("a guard").state, State::Frozen);
+    scene.cutover.note(&scene.topology).await.expect("it is let go");
+    scene.write(1, 0..1).await;
+    assert_eq!(scene.cutover.lag(&scene.topology).await, Ok(MOST_NOTED + 1), "no note is lost");
+
+    scene.plane.shards[0].run::<()>(&["HDEL", "v1:dirty", "e:7"]).await;
+    let frozen = scene.cutover.freeze(&scene.topology).await.expect("few enough");
+    assert_eq!(frozen.lag(), MOST_NOTED);
+    assert_eq!(scene.cutover.drain(&scene.topology, &frozen, false).await, Ok(MOST_NOTED));
+    assert_eq!(scene.entities(2).await, scene.entities(1).await);
 }

@@ -27,6 +27,8 @@ enum TryError {
     Rdb(#[from] RdbError),
     #[error(transparent)]
     Unproven(#[from] Unproven),
+    #[error("{0} keys are noted: too many to carry while nobody writes")]
+    Hopeless(u64),
     #[error("{0}")]
     Failpoint(#[from] Failed),
     #[error("not done within {0:?}: it takes longer than maxCutoverPause allows")]
@@ -109,8 +111,12 @@ impl Leader<'_> {
         Ok(())
     }
 
-    /// The servers on which every pod has proven its source. Asked before anything is frozen.
+    /// The servers on which every pod has proven its source. Asked before anything is frozen, and only if there is hope.
     async fn proven(&self, engine: &Engine, target: &Layout) -> Result<BTreeMap<u32, String>, TryError> {
+        let lag = self.pending.lag.unwrap_or_default();
+        if cutover::is_hopeless(lag, self.topology.serving.shards) {
+            return Err(TryError::Hopeless(lag));
+        }
         let pods = (0..self.topology.serving.shards).map(async |source| {
             let told = self.tools.control.progress(target.version, source).await?;
             Ok::<_, RdbError>((told, engine.guard(source).await?.since))

@@ -21,7 +21,11 @@ use super::drain::{self, Note};
 use super::engine::{Shared, life};
 use super::lane::Lane;
 use super::read::Reader;
-use super::wire::Token;
+use super::wire::{Token, Wire};
+
+/// Keys of a source that are carried while it stands still, at most. More are not even read: the server would tell them all in
+/// one go, and the world would stand still for that, too.
+pub const MOST_NOTED: u64 = 16_384;
 
 /// The shards' guards and the last drain. Keeps its connections warm.
 pub struct Cutover {
@@ -142,7 +146,8 @@ impl Cutover {
     /// Stops all writes of the serving version, takes over all sources and looks at what is noted.
     ///
     /// # Errors
-    /// As [`Cutover::note`]; some shards may be frozen then.
+    /// As [`Cutover::note`], and `Behind` when more than [`MOST_NOTED`] keys of a source are noted; some shards may be
+    /// frozen then.
     pub async fn freeze(&self, topology: &Topology) -> Result<Frozen, RdbError> {
         let mut crew = self.take(topology).await?;
         let floors = &crew.floors;
@@ -236,7 +241,7 @@ impl Crew {
     }
 }
 
-/// One round trip: the guard, the attempt, the notes, and whose life this is.
+/// One round trip: the guard, the attempt, the notes, and whose life this is. Seldom a second one, for the notes.
 async fn freeze(
     lane: &mut Lane,
     topology: &Topology,
@@ -263,7 +268,8 @@ async fn freeze(
     }
     wire.number(floor);
     wire.arg(b"cutover");
-    wire.command(&[b"HGETALL", keyspace::dirty(serving.version).as_bytes()]);
+    let dirty = keyspace::dirty(serving.version);
+    ask_notes(wire, dirty.as_bytes());
     wire.command(&[b"INFO", b"server"]);
     let answers = wire.all_answers().await?;
     answers.refused()?;
@@ -273,12 +279,53 @@ async fn freeze(
         [Token::Int(attempt)] => u64::try_from(*attempt).unwrap_or_default(),
         _ => return Err(super::lane::unexpected(answers)),
     };
-    let notes = match reader.whole()? {
+    let found = notes(&mut reader, lane.source)?;
+    let info = reader.whole()?.first().and_then(|token| answers.bytes(*token)).unwrap_or_default();
+    let run = life(&String::from_utf8_lossy(info)).run;
+    let notes = match found {
+        Some(notes) => notes,
+        None => rest(&mut lane.reads, dirty.as_bytes()).await?,
+    };
+    Ok((attempt, notes, run))
+}
+
+/// Asks how many notes there are, and for so many of them as may be carried.
+fn ask_notes(wire: &mut Wire, dirty: &[u8]) {
+    wire.command(&[b"HLEN", dirty]);
+    wire.begin(5);
+    wire.arg(b"HSCAN");
+    wire.arg(dirty);
+    wire.arg(b"0");
+    wire.arg(b"COUNT");
+    // Servers count fields and values, or fields; one field has the last stamp.
+    wire.number(2 * (MOST_NOTED + 1));
+}
+
+/// All notes; none when the scan has not come to its end: a table that was large has long ways without a note.
+fn notes(reader: &mut Reader<'_>, source: u32) -> Result<Option<Vec<Note>>, RdbError> {
+    let answers = reader.answers;
+    let noted = match reader.whole()? {
+        [Token::Int(length)] => u64::try_from(*length).unwrap_or_default().saturating_sub(1),
+        _ => return Err(super::lane::unexpected(answers)),
+    };
+    if noted > MOST_NOTED {
+        return Err(RdbError::Behind { source_shard: source, noted, most: MOST_NOTED });
+    }
+    let [Token::Array(2), next, Token::Array(_), pairs @ ..] = reader.whole()? else {
+        return Err(super::lane::unexpected(answers));
+    };
+    Ok((answers.bytes(*next) == Some(&b"0"[..])).then(|| drain::read(answers, pairs)))
+}
+
+/// The notes, of which there are few enough, at once.
+async fn rest(wire: &mut Wire, dirty: &[u8]) -> Result<Vec<Note>, RdbError> {
+    wire.command(&[b"HGETALL", dirty]);
+    let answers = wire.all_answers().await?;
+    answers.refused()?;
+    Ok(match answers.tokens {
         [Token::Array(_), pairs @ ..] => drain::read(answers, pairs),
         _ => Vec::new(),
-    };
-    let info = reader.whole()?.first().and_then(|token| answers.bytes(*token)).unwrap_or_default();
-    Ok((attempt, notes, life(&String::from_utf8_lossy(info)).run))
+    })
 }
 
 /// Asks every target who else has what was written. The fence has just been written on the same connection, so the answer

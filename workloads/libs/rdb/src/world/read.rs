@@ -9,8 +9,10 @@ use fortia_common::topology::Topology;
 use fortia_vec::{BlockPos, ChunkPos};
 use futures::future::{join_all, try_join_all};
 use redis::Value;
+use tokio::time::{Instant, timeout_at};
 
-use super::{Info, Player, World, by_shard, field};
+use super::kept::{self, Kept};
+use super::{CUTOVER, Info, Player, World, by_shard, field};
 use crate::RdbError;
 use crate::connection::{Server, value};
 use crate::keyspace::WorldKey;
@@ -108,20 +110,41 @@ impl World {
         Ok(self.read(std::slice::from_ref(key), with_key).await?.pop().unwrap_or_default())
     }
 
-    /// One command per key, one pipeline per shard; answers (with who gave them) in the order of the keys.
+    /// One command per key, one pipeline per shard; answers (with who gave them) in the order of the keys. What a shard has
+    /// no more under the topology of the moment is read under the next.
     pub(super) async fn read(
         &self,
         keys: &[WorldKey],
         command: impl Fn(String) -> redis::Cmd,
     ) -> Result<Vec<(String, Value)>, RdbError> {
-        let topology = self.now();
+        let by = Instant::now() + CUTOVER;
+        loop {
+            let topology = self.now();
+            let outdated = match self.read_under(&topology, keys, &command).await {
+                Err(outdated @ RdbError::Outdated { .. }) => outdated,
+                done => return done,
+            };
+            let mut newer = self.topology.clone();
+            match timeout_at(by, newer.wait_for(|now| now.epoch > topology.epoch)).await {
+                Ok(Ok(_)) => {}
+                _ => return Err(outdated),
+            }
+        }
+    }
+
+    async fn read_under(
+        &self,
+        topology: &Topology,
+        keys: &[WorldKey],
+        command: impl Fn(String) -> redis::Cmd,
+    ) -> Result<Vec<(String, Value)>, RdbError> {
         let layout = topology.serving;
         let asked = by_shard(keys, &layout).into_iter().map(|(shard, indices)| {
             let mut pipe = redis::pipe();
             for &i in &indices {
                 pipe.add_command(command(keys[i].physical(layout.version)));
             }
-            let topology = &topology;
+            pipe.add_command(kept::question());
             async move {
                 let (address, answers) = self.read_shard(topology, shard, &pipe).await?;
                 Ok::<_, RdbError>((address, indices, answers))
@@ -143,18 +166,38 @@ impl World {
         pipe: &redis::Pipeline,
     ) -> Result<(String, Vec<Value>), RdbError> {
         let primary = self.shards.primary(topology, shard)?;
+        let version = topology.serving.version;
         let down = match primary.read(pipe).await {
-            Ok(answers) => return Ok((primary.address().to_owned(), answers)),
+            Ok(answers) => return self.kept(primary.address(), answers, version),
             Err(error) if error.is_down() && self.replicas_answer => error,
             Err(error) => return Err(error),
         };
         // The world stays visible while a primary is down. Of several replicas one has every commit: it is ahead of others.
         for replica in furthest_first(self.shards.replicas(topology, shard)?).await {
-            if let Ok(answers) = replica.read(pipe).await {
-                return Ok((replica.address().to_owned(), answers));
+            if let Ok(answers) = replica.read(pipe).await
+                && let Ok(answers) = self.kept(replica.address(), answers, version)
+            {
+                return Ok(answers);
             }
         }
         Err(down)
+    }
+
+    /// The answers of a server, if it had the version when it had given them: an empty answer of one that had it no more
+    /// would be taken for an empty world.
+    fn kept(
+        &self,
+        address: &str,
+        mut answers: Vec<Value>,
+        version: u64,
+    ) -> Result<(String, Vec<Value>), RdbError> {
+        let (kept, reason) = kept::judge(address, answers.pop().unwrap_or_default(), version)?;
+        let address = address.to_owned();
+        match kept {
+            Kept::Safe => Ok((address, answers)),
+            Kept::Lent if self.is_waited_for() => Ok((address, answers)),
+            Kept::Lent | Kept::Gone => Err(RdbError::Outdated { address, version, reason }),
+        }
     }
 }
 

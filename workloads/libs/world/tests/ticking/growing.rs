@@ -1,13 +1,11 @@
 //! A world that grows: chunks beyond the first radius are made when somebody comes near, and who makes them makes no
 //! difference to a single byte.
 
-mod cluster;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use cluster::{Cluster, command, spawn};
+use crate::cluster::{Cluster, command, spawn};
 use fortia_proto::world::v1::Action;
 use fortia_vec::{BlockPos, ChunkPos, RegionPos, regions_of};
 use fortia_world::chunk::Column;

@@ -3,15 +3,13 @@
 // A bench prints its figures; nothing here reads outside input.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
-mod land;
-
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use crate::land::{Ground, RADIUS};
 use fortia_vec::{BlockPos, RegionPos};
 use fortia_world::path::area::Area;
 use fortia_world::path::goal::Goal;
-use land::{Ground, RADIUS};
 
 const UNITS: usize = 10_000;
 /// Units whose A* is measured; the time is scaled to all.

@@ -1,8 +1,6 @@
 //! What players see of their orders.
 
-mod cluster;
-
-use cluster::{Cluster, command, spawn};
+use crate::cluster::{Cluster, command, spawn};
 use fortia_vec::{BlockPos, Distance, RegionPos};
 use fortia_world::block::Block;
 use fortia_world::entity::Kind;

@@ -1,12 +1,10 @@
 //! Which ticker owns which region, in which order letters come and which ticks are given up makes no difference to a
 //! single byte, whatever units and buildings are told; and no goods come from nothing or vanish.
 
-mod cluster;
-mod wealth;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster::{Cluster, Ground, command, ground, spawn};
+use crate::cluster::{Cluster, Ground, command, ground, spawn};
+use crate::wealth::Account;
 use fortia_proto::world::v1::Action;
 use fortia_vec::{BlockPos, RegionPos};
 use fortia_world::entity::{Entity, Event, Kind};
@@ -14,7 +12,6 @@ use fortia_world::order::Order;
 use fortia_world::{generate, rules, start};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use wealth::Account;
 
 /// Nine regions, so that each of eight territories has one.
 const RADIUS: u32 = 8;

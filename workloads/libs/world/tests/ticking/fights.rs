@@ -1,8 +1,6 @@
 //! What players see of fights: blows, death, and who comes back.
 
-mod cluster;
-
-use cluster::{Cluster, command, spawn};
+use crate::cluster::{Cluster, command, spawn};
 use fortia_vec::{BlockPos, Distance};
 use fortia_world::block::Block;
 use fortia_world::chunk::Column;

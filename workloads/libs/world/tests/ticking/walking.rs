@@ -1,11 +1,9 @@
 //! Crowds walk all over a world whose regions change hands: nobody is lost, nobody is there twice, and no byte depends on
 //! who owned what.
 
-mod cluster;
-
 use std::collections::BTreeMap;
 
-use cluster::{Cluster, command, ground};
+use crate::cluster::{Cluster, command, ground};
 use fortia_proto::world::v1::Action;
 use fortia_vec::{BlockPos, LocalPos, RegionPos};
 use fortia_world::HEIGHT;
@@ -93,7 +91,7 @@ fn world(seed: u64) -> Cluster {
         let at = std::iter::repeat_with(|| dice.place(&cluster))
             .find(|at| is_open(&cluster, *at))
             .expect("an open place");
-        cluster.place(Entity::new(Kind::Handyman, id, owner(id), at, at));
+        cluster.put(&Entity::new(Kind::Handyman, id, owner(id), at, at));
     }
     cluster.assign(|_| 0);
     cluster
@@ -146,7 +144,7 @@ fn those_who_search_too_much_wait_and_the_others_do_not() {
             std::iter::repeat_with(place).find(open).unwrap()
         };
         let (at, to) = (place(&cluster, &mut dice, 1), place(&cluster, &mut dice, -120));
-        cluster.place(Entity::new(Kind::Handyman, id, owner(id), at, at));
+        cluster.put(&Entity::new(Kind::Handyman, id, owner(id), at, at));
         actions.push(command(id, owner(id), id, Order::Move { to }));
     }
     cluster.assign(|_| 0);
@@ -181,7 +179,7 @@ fn a_crowd_to_one_goal_makes_one_field_and_one_more_when_the_land_changes() {
     let crowd: Vec<u64> = (1..=120).collect();
     for id in &crowd {
         let at = places[*id as usize * places.len() / 121];
-        cluster.place(Entity::new(Kind::Handyman, *id, owner(*id), at, at));
+        cluster.put(&Entity::new(Kind::Handyman, *id, owner(*id), at, at));
     }
     cluster.assign(|_| 0);
     let walk = |cluster: &mut Cluster| {

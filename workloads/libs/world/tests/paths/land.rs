@@ -1,7 +1,7 @@
 //! The land of region 0,0 and around, for tests of ways.
 
-// What a test stands on may end it: nothing here reads outside input. Not every test uses all of it.
-#![allow(clippy::unwrap_used, dead_code)]
+// What a test stands on may end it: nothing here reads outside input.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

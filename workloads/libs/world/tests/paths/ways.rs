@@ -3,17 +3,15 @@
 // What a test stands on may end it: nothing here reads outside input.
 #![allow(clippy::unwrap_used)]
 
-mod land;
-
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use crate::land::{Ground, RADIUS};
 use fortia_vec::{BlockPos, ChunkPos, Distance, LocalPos, RegionPos};
 use fortia_world::HEIGHT;
 use fortia_world::block::Block;
 use fortia_world::path::area::Area;
 use fortia_world::path::goal::Goal;
-use land::{Ground, RADIUS};
 use proptest::prelude::*;
 
 /// What it costs to get from a place to every other.

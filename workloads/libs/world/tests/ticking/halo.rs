@@ -1,10 +1,8 @@
 //! Chunks of others are loaded where somebody may look at them, and whoever looks sees them as they were at the tick before.
 
-mod cluster;
-
 use std::collections::BTreeSet;
 
-use cluster::{Cluster, command, spawn};
+use crate::cluster::{Cluster, command, spawn};
 use fortia_proto::world::v1::{Action, action};
 use fortia_vec::{BlockPos, ChunkPos, RegionPos};
 use fortia_world::block::Block;

@@ -1,11 +1,9 @@
 //! One territory that ticks alone, and 1 to 8 tickers under `Queue`, under `Lock`, or switching between them, write the
 //! same bytes. `FORTIA_SCENARIOS` sets how many random scenarios are tried.
 
-mod cluster;
-
 use std::collections::BTreeMap;
 
-use cluster::{Cluster, Ground, command, ground, spawn};
+use crate::cluster::{Cluster, Ground, command, ground, spawn};
 use fortia_proto::world::v1::Action;
 use fortia_vec::{BlockPos, RegionPos};
 use fortia_world::order::Order;

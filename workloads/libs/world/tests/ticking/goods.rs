@@ -1,8 +1,6 @@
 //! What players see of their goods: what is carried, unloaded, built and trained.
 
-mod cluster;
-
-use cluster::{Cluster, command, spawn};
+use crate::cluster::{Cluster, command, spawn};
 use fortia_vec::{BlockPos, Distance};
 use fortia_world::block::Block;
 use fortia_world::entity::{Entity, Event, Kind};
