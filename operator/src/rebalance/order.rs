@@ -1,8 +1,6 @@
 //! The two halves of a pass in their only order: what was decided is done first and recorded then. Whoever dies in between
 //! is followed by one who decides the same again, so all that is done can be done twice. Knows neither half.
 
-use std::future::Future;
-
 use fortia_common::failpoint::{Failed, Failpoints};
 
 /// Acts, then records what came of it; `failpoints`: where a test lets the operator die, if this pass does anything.
