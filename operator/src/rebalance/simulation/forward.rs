@@ -316,6 +316,11 @@ fn an_ending_that_trying_again_does_not_mend_aborts_at_once_and_is_the_reason_pe
             world.pass(false);
             assert_eq!(world.phase(), Some(Phase::Aborting), "{ending:?} in {phase:?}");
             world.run(60);
+            if world.layout().version == 2 {
+                // The scheduler was told to flip what was proven before, and did.
+                assert_eq!(phase, Phase::Cutover);
+                continue;
+            }
             assert_eq!((world.layout().version, world.groups), (1, 2));
             let step = world.decide();
             assert!(
