@@ -9,7 +9,7 @@ use fortia_common::topology::{Group, Layout, Placement, Topology};
 use fortia_rdb::RdbError;
 use fortia_rdb::keyspace::{KeyText, WorldKey};
 use fortia_rdb::migrate::Migration;
-use fortia_rdb::world::World;
+use fortia_rdb::world::{Info, Player, World};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -59,8 +59,12 @@ enum Content {
     Slot(Vec<u8>),
     /// Ids of a player's entities, ascending: without a tick, and the ticks that go on after a flip add to them.
     Ids(Vec<u64>),
-    /// Any other value.
-    Digest(fortia_rdb::migrate::ValueDigest),
+    /// The world itself.
+    World(Info),
+    /// A player.
+    Player(Player),
+    /// A key no world has: nobody knows what it means, so that it is there is all that is compared.
+    Strange,
 }
 
 /// How two contents differ.
@@ -139,7 +143,7 @@ impl Checker {
         let mut all = BTreeMap::new();
         for shard in 0..layout.shards {
             let keys = self.keys(&migration, shard, layout.version).await?;
-            self.read(&world, &migration, shard, layout, tick, keys, &mut all).await?;
+            read(&world, tick, keys, &mut all).await?;
         }
         Ok(Contents(all))
     }
@@ -186,43 +190,42 @@ impl Checker {
             }
         }
     }
+}
 
-    #[expect(clippy::too_many_arguments, reason = "one call; a struct for it would say less")]
-    async fn read(
-        &self,
-        world: &World,
-        migration: &Migration,
-        shard: u32,
-        layout: Layout,
-        tick: u64,
-        keys: Vec<KeyText>,
-        all: &mut BTreeMap<String, Content>,
-    ) -> Result<(), CheckError> {
-        let (mut chunks, mut entities, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        for key in keys {
-            let text = String::from_utf8_lossy(key.as_bytes()).into_owned();
-            match WorldKey::parse(&text) {
-                Ok(WorldKey::Chunk(at)) => chunks.push((text, at)),
-                Ok(WorldKey::Entity(id)) => entities.push((text, id)),
-                Ok(WorldKey::PlayerEntities(name)) => {
-                    let ids = world.player_entities(&name).await?;
-                    all.insert(text, Content::Ids(ids));
-                }
-                // These come and go with the ticks; the world they act on is what is compared.
-                Ok(WorldKey::Actions { .. } | WorldKey::Lock(_)) => {}
-                _ => others.push((text, key)),
+/// Reads values of keys, of those with a tick as of that one.
+async fn read(
+    world: &World,
+    tick: u64,
+    keys: Vec<KeyText>,
+    all: &mut BTreeMap<String, Content>,
+) -> Result<(), CheckError> {
+    let (mut chunks, mut entities) = (Vec::new(), Vec::new());
+    for key in keys {
+        let text = String::from_utf8_lossy(key.as_bytes()).into_owned();
+        let content = match WorldKey::parse(&text) {
+            Ok(WorldKey::Chunk(at)) => {
+                chunks.push((text, at));
+                continue;
             }
-        }
-        let (names, at): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
-        add_slots(all, names, world.chunks(tick, &at).await?);
-        let (names, ids): (Vec<_>, Vec<_>) = entities.into_iter().unzip();
-        add_slots(all, names, world.entities(tick, &ids).await?);
-        let (names, keys): (Vec<_>, Vec<_>) = others.into_iter().unzip();
-        let digests = migration.digests(shard, layout.version, &keys).await?;
-        let present = names.into_iter().zip(digests);
-        all.extend(present.filter_map(|(name, digest)| Some((name, Content::Digest(digest?)))));
-        Ok(())
+            Ok(WorldKey::Entity(id)) => {
+                entities.push((text, id));
+                continue;
+            }
+            // These come and go with the ticks; the world they act on is what is compared.
+            Ok(WorldKey::Actions { .. } | WorldKey::Lock(_)) => continue,
+            Ok(WorldKey::PlayerEntities(name)) => Some(Content::Ids(world.player_entities(&name).await?)),
+            Ok(WorldKey::Info) => world.info().await?.map(Content::World),
+            Ok(WorldKey::Player(name)) => world.player(&name).await?.map(Content::Player),
+            Err(_) => Some(Content::Strange),
+        };
+        // None: it is gone since the scan.
+        all.extend(content.map(|content| (text, content)));
     }
+    let (names, at): (Vec<_>, Vec<_>) = chunks.into_iter().unzip();
+    add_slots(all, names, world.chunks(tick, &at).await?);
+    let (names, ids): (Vec<_>, Vec<_>) = entities.into_iter().unzip();
+    add_slots(all, names, world.entities(tick, &ids).await?);
+    Ok(())
 }
 
 /// A key that did not exist yet at the tick does not count.

@@ -124,6 +124,15 @@ impl Cluster {
         run(self.tool("kubectl").args(arguments)).await
     }
 
+    /// Runs kubectl and gives the warnings that the API server sent with its answer.
+    ///
+    /// # Errors
+    /// As [`Cluster::kubectl`].
+    pub async fn warnings(&self, arguments: &[&str]) -> Result<Vec<String>, ClusterError> {
+        let (_, told) = output(self.tool("kubectl").args(arguments), "").await?;
+        Ok(told.lines().filter_map(|line| line.strip_prefix("Warning: ")).map(str::to_owned).collect())
+    }
+
     /// `kubectl get ... -o json`.
     ///
     /// # Errors
@@ -301,6 +310,11 @@ async fn run(command: &mut Command) -> Result<String, ClusterError> {
 }
 
 async fn run_with_input(command: &mut Command, input: &str) -> Result<String, ClusterError> {
+    Ok(output(command, input).await?.0)
+}
+
+/// What a program that ends well printed, and what it said beside.
+async fn output(command: &mut Command, input: &str) -> Result<(String, String), ClusterError> {
     let line = format!("{:?}", command.as_std());
     let mut child = command
         .stdin(Stdio::piped())
@@ -314,9 +328,10 @@ async fn run_with_input(command: &mut Command, input: &str) -> Result<String, Cl
         stdin.write_all(input.as_bytes()).await.map_err(|e| failed(e.to_string()))?;
     }
     let output = child.wait_with_output().await.map_err(|e| failed(e.to_string()))?;
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    let [stdout, stderr] =
+        [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
     if output.status.success() {
-        return Ok(stdout);
+        return Ok((stdout, stderr));
     }
-    Err(failed(format!("{}{}", stdout, String::from_utf8_lossy(&output.stderr))))
+    Err(failed(format!("{stdout}{stderr}")))
 }

@@ -36,7 +36,7 @@ async fn a_plan_is_shown_waits_for_approval_and_is_carried_out() -> Result<(), B
     Ok(())
 }
 
-/// `kubectl --dry-run=server` of another number does nothing.
+/// `kubectl --dry-run=server` of another number does nothing, and tells what it would move.
 async fn dry_run(world: &Fortia) -> Result<(), Box<dyn Error>> {
     let patch = r#"{"spec": {"redisShards": 2}}"#;
     let run = [
@@ -51,7 +51,13 @@ async fn dry_run(world: &Fortia) -> Result<(), Box<dyn Error>> {
         patch,
         "--dry-run=server",
     ];
-    world.cluster.kubectl(&run).await?;
+    let warnings = world.cluster.warnings(&run).await?;
+    let told = |text: &str| warnings.iter().any(|warning| warning.contains(text));
+    assert!(told("v1 to v2, 1 to 2 shards: about 50 % of "), "{warnings:?}");
+    assert!(
+        told(" keys move; the annotation fortia.dev/plan=2 shows all of the plan in status.plan"),
+        "{warnings:?}"
+    );
     assert_eq!(serving(&world.object().await?)?.shards, 1, "it is a dry run");
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
+use fortia_common::failpoint;
 use fortia_e2e::cluster::root;
 use serde_json::Value;
 
@@ -264,4 +265,20 @@ fn the_project_names_no_package_registry_and_no_path_of_a_machine() {
         }
     }
     none(complaints);
+}
+
+#[test]
+fn every_failpoint_is_armed_by_a_test() {
+    let tests: Vec<&String> = FILES
+        .iter()
+        .filter(|(path, _)| ["/tests/", "/simulation/"].iter().any(|folder| path.contains(folder)))
+        .map(|(_, text)| text)
+        .collect();
+    let armed = |name: &&&str| {
+        [format!("\"{name}\""), format!("\"{name}=")]
+            .iter()
+            .any(|text| tests.iter().any(|test| test.contains(text)))
+    };
+    let unarmed = failpoint::NAMES.iter().filter(|name| !armed(name));
+    none(unarmed.map(|name| format!("no test arms the failpoint {name}")).collect());
 }

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use fortia_common::failpoint;
+
 use crate::crd::spec::PullPolicy;
 
 /// What the operator is started with.
@@ -27,6 +29,8 @@ pub struct Settings {
     pub log: String,
     /// Where the log is shipped: an OTLP/gRPC receiver like `http://host:4317`; none: nowhere.
     pub logs: Option<String>,
+    /// Points at which programs are made to fail, for those who study faults; none: nowhere.
+    pub failpoints: Option<String>,
 }
 
 /// Why the environment is not one the operator can start with.
@@ -70,6 +74,7 @@ impl Settings {
             admin: admin.parse().map_err(|_| SettingsError::Admin(admin))?,
             log: or("FORTIA_LOG", "info"),
             logs: value("FORTIA_LOGS"),
+            failpoints: value(failpoint::VARIABLE),
         })
     }
 }

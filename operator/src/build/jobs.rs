@@ -1,6 +1,7 @@
 //! Jobs: the first chunks, carrying keys to the next version, unlinking an old one. Created once each. Pure.
 
 use fortia_common::boot::Service;
+use fortia_common::ending::Ending;
 use serde_json::{Value, json};
 
 use super::pod::server;
@@ -18,7 +19,8 @@ pub fn worldgen(plan: &Plan) -> Object {
 pub fn migrate(plan: &Plan, from: u64, to: u64, shards: u32) -> Object {
     // Back to a version that was kept: it has all but what was written since.
     let phase = if to < from { "CatchingUp" } else { "Copying" };
-    let spec = indexed(shards, i32::try_from(shards).unwrap_or(i32::MAX));
+    let mut spec = indexed(shards, i32::try_from(shards).unwrap_or(i32::MAX));
+    spec["podFailurePolicy"] = failure_policy();
     job(
         plan,
         plan.names.migrate(to),
@@ -29,10 +31,14 @@ pub fn migrate(plan: &Plan, from: u64, to: u64, shards: u32) -> Object {
     )
 }
 
-/// The Indexed Job that unlinks `version` on shards 0 to `shards`-1.
-pub fn collect(plan: &Plan, version: u64, shards: u32) -> Object {
+/// The Indexed Job that unlinks `version` on shards 0 to `shards`-1; of those that are `lost` nothing is left.
+pub fn collect(plan: &Plan, version: u64, shards: u32, lost: &[u32]) -> Object {
     let spec = indexed(shards, plan.parallelism);
-    let env = environment(plan, "Collecting", version);
+    let mut env = environment(plan, "Collecting", version);
+    if !lost.is_empty() {
+        let shards: Vec<String> = lost.iter().map(u32::to_string).collect();
+        env.push(("FORTIA_LOST", shards.join(",")));
+    }
     job(plan, plan.names.collect(version), Service::Migrator, &plan.migrator, spec, &env)
 }
 
@@ -58,6 +64,20 @@ fn indexed(shards: u32, parallelism: i32) -> Value {
         "backoffLimitPerIndex": 20,
         "maxFailedIndexes": 0,
     })
+}
+
+/// What trying again does not mend fails the whole Job at once. A pod that is not wanted any more has not failed: the
+/// operator takes the Job away.
+fn failure_policy() -> Value {
+    let rule = |action: &str, fails: bool| {
+        let endings = Ending::ALL.into_iter().filter(|ending| ending.is_failure() == fails);
+        let mut codes: Vec<u8> = endings.map(Ending::code).collect();
+        // Kubernetes wants them in order.
+        codes.sort_unstable();
+        json!({ "action": action, "onExitCodes": {
+            "containerName": Service::Migrator.as_str(), "operator": "In", "values": codes } })
+    };
+    json!({ "rules": [rule("Ignore", false), rule("FailJob", true)] })
 }
 
 fn job(
@@ -112,6 +132,27 @@ mod tests {
     }
 
     #[test]
+    fn a_migrator_pod_that_trying_again_does_not_help_fails_the_job_at_once() {
+        let job = migrate(&example("{redisShards: 3}"), 4, 5, 2);
+        let rules = job.body["spec"]["podFailurePolicy"]["rules"].clone();
+        let rule = |action: &str, codes: &[u8]| {
+            json!({ "action": action, "onExitCodes": {
+                "containerName": "migrator", "operator": "In", "values": codes } })
+        };
+        assert_eq!(rules, json!([rule("Ignore", &[44]), rule("FailJob", &[41, 42, 43])]));
+        let pod = &job.body["spec"]["template"]["spec"];
+        assert_eq!(
+            (&pod["restartPolicy"], &pod["containers"][0]["name"]),
+            (&json!("Never"), &json!("migrator"))
+        );
+        // A Job that the API server would not know all of is refused by it.
+        let whole: k8s_openapi::api::batch::v1::Job =
+            serde_json::from_value(job.body.clone()).expect("a Job");
+        let policy = whole.spec.and_then(|spec| spec.pod_failure_policy).expect("a policy");
+        assert_eq!(policy.rules.len(), 2);
+    }
+
+    #[test]
     fn the_way_back_begins_by_catching_up() {
         let job = migrate(&example("{redisShards: 2, rebalancing: {readLatency: 0s}}"), 5, 4, 3);
         assert_eq!(job.name, "midgard-v4-migrate");
@@ -121,10 +162,14 @@ mod tests {
 
     #[test]
     fn unlinking_is_done_by_as_many_pods_as_asked() {
-        let job = collect(&example("{redisShards: 8, rebalancing: {parallelism: 2}}"), 4, 8);
+        let plan = example("{redisShards: 8, rebalancing: {parallelism: 2}}");
+        let job = collect(&plan, 4, 8, &[]);
         assert_eq!(
             (&job.body["spec"]["completions"], &job.body["spec"]["parallelism"]),
             (&json!(8), &json!(2))
         );
+        assert!(!env(&job).contains("FORTIA_LOST"), "{}", env(&job));
+        let job = collect(&plan, 4, 8, &[5, 7]);
+        assert!(env(&job).contains(r#"{"name":"FORTIA_LOST","value":"5,7"}"#), "{}", env(&job));
     }
 }

@@ -135,7 +135,7 @@ pub(crate) mod tests {
         let mut all = objects(&plan, &GroupId::all(2), &secrets::Passwords::generate().expect("random"));
         all.push(jobs::worldgen(&plan));
         all.push(jobs::migrate(&plan, 1, 2, 2));
-        all.push(jobs::collect(&plan, 1, 2));
+        all.push(jobs::collect(&plan, 1, 2, &[]));
         (plan, all)
     }
 

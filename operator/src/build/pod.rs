@@ -1,6 +1,7 @@
 //! What all pods have in common: how they are locked down, where they may run, what servers boot from. Pure.
 
 use fortia_common::boot::{Service, var};
+use fortia_common::failpoint;
 use serde_json::{Value, json};
 
 use super::names::{COMPONENT, INSTANCE, REDIS_PORT};
@@ -47,7 +48,7 @@ pub(super) fn place(pod_spec: &mut Value, pods: &PodPlan, default_affinity: Valu
 /// The environment a server boots from.
 pub(super) fn environment(plan: &Plan, service: Service) -> Vec<Value> {
     let control = format!("{}:{REDIS_PORT}", plan.names.of("control-db"));
-    vec![
+    let mut all = vec![
         json!({ "name": "POD_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } }),
         json!({ "name": var::INSTANCE, "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }),
         json!({ "name": var::CLUSTER, "value": plan.uid }),
@@ -55,7 +56,12 @@ pub(super) fn environment(plan: &Plan, service: Service) -> Vec<Value> {
         json!({ "name": var::PASSWORD, "valueFrom": { "secretKeyRef": {
             "name": plan.names.passwords(), "key": service.as_str() } } }),
         json!({ "name": var::ADVERTISE, "value": "$(POD_IP):8080" }),
-    ]
+    ];
+    // The other services have no points.
+    let armed =
+        plan.failpoints.as_ref().filter(|_| matches!(service, Service::Migrator | Service::Scheduler));
+    all.extend(armed.map(|points| json!({ "name": failpoint::VARIABLE, "value": points })));
+    all
 }
 
 /// A pod with one of our servers. `ports`: name and number beside the admin port.
@@ -84,4 +90,25 @@ pub(super) fn server(plan: &Plan, service: Service, pods: &PodPlan, ports: &[(&s
     });
     place(&mut spec, pods, spread(&json!({ INSTANCE: plan.names.cluster, COMPONENT: service.as_str() })));
     spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::validate::example;
+
+    #[test]
+    fn points_the_operator_was_started_with_are_armed_in_migrators_and_schedulers_alone() {
+        let armed = |plan: &Plan| {
+            let has = |service: &Service| {
+                let env = json!(environment(plan, *service)).to_string();
+                env.contains(r#"{"name":"FORTIA_FAILPOINTS","value":"copying.done=exit@2"}"#)
+            };
+            Service::ALL.into_iter().filter(has).collect::<Vec<_>>()
+        };
+        let mut plan = example("{redisShards: 1}");
+        assert!(armed(&plan).is_empty());
+        plan.failpoints = Some("copying.done=exit@2".into());
+        assert_eq!(armed(&plan), [Service::Migrator, Service::Scheduler]);
+    }
 }

@@ -1,5 +1,7 @@
 //! Carries out what was decided on Redis servers, records and Jobs. Decides nothing.
 
+use std::time::Instant;
+
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
@@ -114,7 +116,8 @@ async fn remember_rights(
     let run = nodes.iter().find(|n| n.pod == pod).and_then(|n| n.seen.as_ref()).map(|s| s.run_id.clone());
     if let Some(run) = run {
         let mut memory = context.memory.lock().await;
-        memory.entry(plan.uid.clone()).or_default().rights.insert(run, versions.to_vec());
+        let rights = &mut memory.entry(plan.uid.clone()).or_default().rights;
+        rights.gave(run, versions.to_vec(), Instant::now());
     }
 }
 
@@ -197,9 +200,9 @@ async fn act_on_rebalance(
                 .await?;
             apply::create(context, plan, &jobs::migrate(plan, from.version, to.version, from.shards)).await
         }
-        rebalance::Step::Collect { version, shards } => {
-            close_target(context, plan, status, seen, passwords).await?;
-            apply::create(context, plan, &jobs::collect(plan, *version, *shards)).await
+        rebalance::Step::Collect { version, shards, lost } => {
+            close_target(context, plan, status, seen, passwords, lost).await?;
+            apply::create(context, plan, &jobs::collect(plan, *version, *shards, lost)).await
         }
         rebalance::Step::DeleteCarry => delete_job(context, plan, &plan.names.migrate(to.version)).await,
         rebalance::Step::DeleteCollect => {
@@ -218,13 +221,14 @@ async fn act_on_rebalance(
 }
 
 /// Closes the guards of shards that serve nothing any more: the scheduler froze them for their version or as a target,
-/// opens serving shards only, and nothing is unlinked that a guard still names.
+/// opens serving shards only, and nothing is unlinked that a guard still names. Those that are lost have none.
 async fn close_target(
     context: &Context,
     plan: &Plan,
     status: &FortiaClusterStatus,
     seen: &Observed,
     passwords: &Passwords,
+    lost: &[u32],
 ) -> Result<(), Error> {
     let guard = FirstGuard {
         uid: plan.uid.clone(),
@@ -232,7 +236,8 @@ async fn close_target(
         version: status.layout.unwrap_or_default().version,
         frozen: true,
     };
-    for (group, primary) in authority::left_over(status) {
+    let is_lost = |group: &GroupId| matches!(group, GroupId::Shard(index) if lost.contains(index));
+    for (group, primary) in authority::left_over(status).into_iter().filter(|(group, _)| !is_lost(group)) {
         let target = seen.targets.get(primary).ok_or(Error::Unreachable("a shard that is to be emptied"))?;
         context.redis.guard(target, passwords, group, &guard).await?;
         tracing::info!(cluster = plan.names.cluster, %group, epoch = guard.epoch, "guard closed");

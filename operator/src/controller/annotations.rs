@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::crd::spec::Placement;
 
-/// Lets a planned re-sharding begin, where approval is required: its ticket, like `v2-3-modulo`.
+/// Lets a planned re-sharding begin, where approval is required: its ticket, like `v2-3-modulo-1`.
 pub const APPROVE: &str = "fortia.dev/approve";
 /// Gives up the re-sharding to this version before its flip, like `v2`.
 pub const ABORT: &str = "fortia.dev/abort";
@@ -78,8 +78,8 @@ mod tests {
 
     #[test]
     fn versions_plans_and_tickets_are_read() {
-        let all = asked(&[(APPROVE, "v2-3-modulo"), (ABORT, "v2"), (ROLLBACK, "v1"), (PLAN, "5/Jump")]);
-        assert_eq!(all.approved.as_deref(), Some("v2-3-modulo"));
+        let all = asked(&[(APPROVE, "v2-3-modulo-1"), (ABORT, "v2"), (ROLLBACK, "v1"), (PLAN, "5/Jump")]);
+        assert_eq!(all.approved.as_deref(), Some("v2-3-modulo-1"));
         assert_eq!((all.aborts, all.back_to), (Some(2), Some(1)));
         assert_eq!((all.plan, all.unread), (Some((5, Some(Placement::Jump))), None));
         assert_eq!(asked(&[(PLAN, "5")]).plan, Some((5, None)));

@@ -95,6 +95,20 @@ pub(crate) fn topology(plan: &Plan, status: &FortiaClusterStatus, layout: Layout
     }
 }
 
+/// Whether this topology is a flip that status does not know yet. It is adopted, never overwritten by what was decided
+/// before it.
+pub(crate) fn is_news(status: &FortiaClusterStatus, stored: &Topology) -> bool {
+    let flips = |r: &Rebalance| status.layout == Some(r.from) && stored.serving == r.to.wire();
+    status.rebalance.as_ref().is_some_and(flips)
+}
+
+/// The epoch for a topology that replaces this one. Not the next while a cut-over is asked for: under that the scheduler
+/// turns the guards, perhaps late, and it must be nobody else's.
+pub(crate) fn raised(stored: &Topology) -> u64 {
+    let cuts_over = stored.phase.map(Phase::from) == Some(Phase::Cutover);
+    stored.epoch + if cuts_over { 2 } else { 1 }
+}
+
 pub(super) fn primary_of(plan: &Plan, status: &FortiaClusterStatus, group: GroupId) -> String {
     let name = group.to_string();
     let recorded = status.groups.iter().find(|g| g.name == name);

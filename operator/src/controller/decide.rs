@@ -4,7 +4,7 @@
 use fortia_common::records::Config;
 use fortia_common::topology::Topology;
 
-use super::authority::{groups, topology, writable};
+use super::authority::{groups, is_news, raised, topology, writable};
 use super::observe::Observed;
 use super::resharding;
 use super::validate::Plan;
@@ -41,8 +41,8 @@ pub(super) fn decide(plan: &Plan, status: &FortiaClusterStatus, seen: &Observed)
     let mut next = status.clone();
     let Some(layout) = status.layout else { return first_layout(plan, next) };
     let groups = group_steps(plan, status, seen, &mut next);
-    let rights = missing_rights(status, seen, &groups);
-    let settled = rights.is_empty() && groups.iter().all(|(_, step)| is_up(step));
+    let (rights, missing) = due_rights(status, seen, &groups);
+    let settled = !missing && groups.iter().all(|(_, step)| is_up(step));
     let stored = seen.records.as_ref().and_then(|records| records.topology.as_ref());
     let wanted = topology(plan, status, layout);
     let in_sync = stored == Some(&wanted);
@@ -55,8 +55,8 @@ pub(super) fn decide(plan: &Plan, status: &FortiaClusterStatus, seen: &Observed)
     follow_epoch(plan, stored, &mut next);
     let answers = seen.records.is_some();
     // The first topology waits for all groups; later ones are news that must not wait for a broken shard.
-    let write =
-        answers && (settled || stored.is_some()) && !in_sync && status.epoch > stored.map_or(0, |t| t.epoch);
+    let older = status.epoch > stored.map_or(0, |t| t.epoch) && !stored.is_some_and(|t| is_news(status, t));
+    let write = answers && (settled || stored.is_some()) && !in_sync && older;
     let config = seen.records.as_ref().and_then(|records| {
         (records.config.as_ref() != Some(&plan.config))
             .then(|| (plan.config.clone(), records.config.is_some()))
@@ -126,13 +126,14 @@ fn group_steps(
     steps
 }
 
-fn missing_rights(
+/// Rights to be given, and whether a server lacks them, as far as is remembered.
+fn due_rights(
     status: &FortiaClusterStatus,
     seen: &Observed,
     groups: &[(GroupId, failover::Step)],
-) -> Vec<(GroupId, String, Vec<u64>)> {
+) -> (Vec<(GroupId, String, Vec<u64>)>, bool) {
     let versions = writable(status);
-    let mut missing = Vec::new();
+    let (mut due, mut missing) = (Vec::new(), false);
     for (group, _) in groups.iter().filter(|(_, step)| is_up(step)) {
         let name = group.to_string();
         let Some(primary) = status.groups.iter().find(|g| g.name == name) else { continue };
@@ -140,11 +141,13 @@ fn missing_rights(
         let Some(server) = node.and_then(|n| n.seen.as_ref()).filter(|s| s.role == Role::Primary) else {
             continue;
         };
-        if seen.rights.get(&server.run_id) != Some(&versions) {
-            missing.push((*group, primary.primary.clone(), versions.clone()));
+        let lacks = seen.rights.versions.get(&server.run_id) != Some(&versions);
+        missing |= lacks;
+        if lacks || seen.rights.old.contains(&server.run_id) {
+            due.push((*group, primary.primary.clone(), versions.clone()));
         }
     }
-    missing
+    (due, missing)
 }
 
 /// Raises the epoch when what is stored differs from what the next status says.
@@ -153,7 +156,7 @@ fn follow_epoch(plan: &Plan, stored: Option<&Topology>, next: &mut FortiaCluster
     next.epoch = next.epoch.max(stored.epoch);
     let wanted = topology(plan, next, layout);
     if wanted != *stored && next.epoch == stored.epoch {
-        next.epoch += 1;
+        next.epoch = raised(stored);
     }
 }
 
@@ -162,6 +165,7 @@ mod tests {
     use super::*;
     use crate::controller::authority::{left_over, surplus};
     use crate::controller::records::Records;
+    use crate::controller::rights::Given;
     use crate::controller::validate::example;
     use crate::crd::rebalance::Rebalance;
     use crate::crd::spec::Placement;
@@ -230,7 +234,8 @@ mod tests {
             surplus: Vec::new(),
             volumes: BTreeMap::new(),
             leftovers: Some(0),
-            rights: rights.collect(),
+            lost: Vec::new(),
+            rights: Given { versions: rights.collect(), ..Given::default() },
             stalled: false,
             now: Timestamp::from_second(1_000).expect("time"),
         }
@@ -306,6 +311,19 @@ mod tests {
     }
 
     #[test]
+    fn what_replaces_a_cut_over_has_another_epoch_than_a_late_turn_of_the_guards() {
+        let status = carrying(Phase::Cutover);
+        let stored = topology(&plan(3), &status, TWO);
+        let late = flipped(&plan(3)).epoch;
+        let decision = decide(&plan(2), &status, &seen(&status, Some(stored.clone())));
+        assert_eq!(decision.next.rebalance.as_ref().map(|r| r.phase), Some(Phase::Aborting));
+        assert!(decision.next.epoch > late, "{} and {late}", decision.next.epoch);
+        let (expected, written) =
+            decide(&plan(2), &decision.next, &seen(&status, Some(stored))).topology.expect("told");
+        assert_eq!((expected, written.epoch), (7, decision.next.epoch));
+    }
+
+    #[test]
     fn the_schedulers_flip_is_followed() {
         let status = carrying(Phase::Cutover);
         let decision = decide(&plan(3), &status, &seen(&status, Some(flipped(&plan(3)))));
@@ -356,7 +374,7 @@ mod tests {
         let stored = topology(&plan, &status, TWO);
         let decision = decide(&plan, &status, &seen(&status, Some(stored)));
         let shown = decision.next.plan.expect("shown");
-        assert_eq!((shown.ticket.as_str(), shown.keys), ("v2-5-jump", 8));
+        assert_eq!((shown.ticket.as_str(), shown.keys), ("v2-5-jump-1", 8));
         assert_eq!((decision.rebalance, decision.next.rebalance), (rebalance::Step::Idle, None));
         assert_eq!((decision.next.moves.len(), decision.next.load.map(|l| l.keys)), (64, Some(8)));
     }
@@ -364,7 +382,7 @@ mod tests {
     #[test]
     fn a_flip_that_came_before_the_abort_was_told_wins() {
         let mut status = carrying(Phase::Aborting);
-        status.epoch = 8;
+        status.epoch = 9;
         let decision = decide(&plan(2), &status, &seen(&status, Some(flipped(&plan(2)))));
         assert_eq!(decision.next.layout, Some(THREE));
         assert!(decision.topology.is_none(), "the flip is not overwritten");
@@ -376,9 +394,20 @@ mod tests {
         let done = FortiaClusterStatus { layout: Some(THREE), ..running() };
         assert_eq!(writable(&done), [2]);
         let mut seen = seen(&done, None);
-        seen.rights.insert("run-shard-0".into(), vec![1, 2]);
+        seen.rights.versions.insert("run-shard-0".into(), vec![1, 2]);
         let decision = decide(&plan(3), &done, &seen);
         assert!(decision.rights.contains(&(GroupId::Shard(0), "midgard-shard-0-0".into(), vec![2])));
+    }
+
+    #[test]
+    fn rights_of_a_while_ago_are_given_again_and_nobody_waits_for_that() {
+        let status = running();
+        let mut seen = seen(&status, None);
+        assert!(decide(&plan(2), &status, &seen).rights.is_empty());
+        seen.rights.old.insert("run-shard-1".into());
+        let decision = decide(&plan(2), &status, &seen);
+        assert_eq!(decision.rights, [(GroupId::Shard(1), "midgard-shard-1-0".into(), vec![1])]);
+        assert!(decision.topology.is_some(), "all is settled");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod observe;
 mod reconcile;
 mod records;
 mod resharding;
+mod rights;
 mod status;
 pub mod validate;
 
@@ -37,6 +38,7 @@ use crate::crd::spec::FortiaCluster;
 use crate::failover::redis::Redis;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
+use rights::Rights;
 
 /// Owner of the fields the operator applies.
 pub(crate) const MANAGER: &str = "fortia-operator";
@@ -57,8 +59,8 @@ pub struct Context {
 struct Memory {
     /// Hash of each object as last applied, and when.
     applied: HashMap<(Kind, String), (u64, Instant)>,
-    /// Rights given to a server, by its run id: the writable versions.
-    rights: HashMap<String, Vec<u64>>,
+    /// Rights given to servers.
+    rights: Rights,
     /// When status was last written.
     told: Option<Instant>,
     /// Keys of a version that were found on the serving shards before it was made, and when.

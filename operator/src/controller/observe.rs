@@ -15,6 +15,7 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::records::{self, Records};
+use super::rights::Given;
 use super::validate::{Plan, bytes};
 use super::{Context, authority};
 use crate::build::names::{GROUP, GroupId, INSTANCE, REDIS_PORT};
@@ -43,8 +44,10 @@ pub(super) struct Observed {
     pub(super) volumes: BTreeMap<String, u64>,
     /// Keys of the planned version on the serving shards; looked at before a plan is accepted.
     pub(super) leftovers: Option<u64>,
-    /// Writable versions given to each server, by run id.
-    pub(super) rights: BTreeMap<String, Vec<u64>>,
+    /// Shards that only the layout that goes has, lost with their volumes; looked at while that layout is cleaned away.
+    pub(super) lost: Vec<u32>,
+    /// Rights given to servers.
+    pub(super) rights: Given,
     /// Whether the tick stood still for long.
     pub(super) stalled: bool,
     pub(super) now: Timestamp,
@@ -78,7 +81,8 @@ pub(super) async fn observe(
         surplus: Vec::new(),
         volumes: BTreeMap::new(),
         leftovers: None,
-        rights: BTreeMap::new(),
+        lost: Vec::new(),
+        rights: Given::default(),
         stalled: false,
         now: Timestamp::now(),
     };
@@ -100,6 +104,9 @@ pub(super) async fn observe(
     }
     if authority::leaving(status) {
         seen.surplus = surplus(context, plan, status, &seen, &passwords, namespace).await?;
+    }
+    if !authority::left_over(status).is_empty() {
+        seen.lost = lost(context, plan, status, &seen).await?;
     }
     if let Some(planned) = authority::planned(status) {
         seen.volumes = volumes(context, plan).await?;
@@ -199,6 +206,40 @@ async fn surplus(
     Ok(surplus)
 }
 
+/// Shards that only the layout that goes has, and of which nothing is left.
+async fn lost(
+    context: &Context,
+    plan: &Plan,
+    status: &FortiaClusterStatus,
+    seen: &Observed,
+) -> Result<Vec<u32>, kube::Error> {
+    let claims = all::<PersistentVolumeClaim>(context, plan).await?;
+    let mut lost = Vec::new();
+    for (group, primary) in authority::left_over(status) {
+        let node = seen.nodes.get(&group).and_then(|nodes| nodes.iter().find(|node| node.pod == primary));
+        let claim = claims.get(&format!("data-{primary}"));
+        if let (GroupId::Shard(index), true) = (group, is_lost(node, claim)) {
+            lost.push(index);
+        }
+    }
+    Ok(lost)
+}
+
+/// Whether an admitted server has lost its volume: it came back without a key and without its guard, which was on disk
+/// before it was called admitted; or it cannot come back, and Kubernetes says that its volume is gone. One that merely
+/// does not answer is waited for.
+fn is_lost(node: Option<&Node>, claim: Option<&PersistentVolumeClaim>) -> bool {
+    match node.and_then(|node| node.seen.as_ref()) {
+        Some(seen) => !seen.loading && seen.keys == 0 && seen.guard.is_none(),
+        None => claim.is_some_and(is_gone),
+    }
+}
+
+/// Whether a claim's volume does not exist any more, and all that was on it neither.
+fn is_gone(claim: &PersistentVolumeClaim) -> bool {
+    claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Lost")
+}
+
 /// How large each pod's volume is by now: it may have grown since it was made.
 async fn volumes(context: &Context, plan: &Plan) -> Result<BTreeMap<String, u64>, kube::Error> {
     let claims = all::<PersistentVolumeClaim>(context, plan).await?;
@@ -260,7 +301,13 @@ pub(super) async fn holds(
     };
     let mut found = 0;
     for pod in pods {
-        let Some(target) = seen.targets.get(pod) else { return SurplusState::Unreachable };
+        let Some(target) = seen.targets.get(pod) else {
+            let claim = claims.iter().find(|claim| claim.name_any() == format!("data-{pod}"));
+            if claim.is_some_and(is_gone) {
+                continue;
+            }
+            return SurplusState::Unreachable;
+        };
         match context.redis.world_keys(target, passwords, None).await {
             Ok(keys) => found += keys,
             Err(error) => {
@@ -295,7 +342,7 @@ fn unrecorded<'a>(
 async fn remembered(context: &Context, plan: &Plan, seen: &mut Observed) {
     let mut memory = context.memory.lock().await;
     let memory = memory.entry(plan.uid.clone()).or_default();
-    seen.rights = memory.rights.iter().map(|(run, versions)| (run.clone(), versions.clone())).collect();
+    seen.rights = memory.rights.known(std::time::Instant::now());
     if let Some(tick) = seen.records.as_ref().and_then(|records| records.tick) {
         let now = std::time::Instant::now();
         match memory.ticked {
@@ -311,6 +358,7 @@ async fn remembered(context: &Context, plan: &Plan, seen: &mut Observed) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failover::state::{Guard, Seen};
 
     fn pod(name: &str, group: &str, phase: &str) -> (String, Pod) {
         let text = format!(
@@ -330,6 +378,33 @@ mod tests {
         let pods = BTreeMap::from_iter(pods.into_iter().chain([pod("s-1-0", "shard-1", "Running")]));
         assert_eq!(unrecorded("shard-2", &pods, &[]), ["s-2-0", "s-2-1"]);
         assert!(unrecorded("shard-3", &pods, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_server_is_lost_when_it_is_empty_or_its_volume_is_gone_and_not_when_it_is_silent() {
+        let node = |keys, guard, loading| Node {
+            pod: "s-2-0".into(),
+            uid: None,
+            seen: Some(Seen {
+                run_id: "run".into(),
+                role: Role::Fenced,
+                loading,
+                keys,
+                used_memory: 0,
+                idle_memory: 0,
+                file_size: 0,
+                guard,
+            }),
+        };
+        let (bound, gone) = (claim("s-2-0", "Bound"), claim("s-2-0", "Lost"));
+        assert!(is_lost(Some(&node(0, None, false)), Some(&bound)));
+        assert!(!is_lost(Some(&node(0, None, true)), Some(&bound)), "it reads its disk");
+        assert!(!is_lost(Some(&node(7, None, false)), Some(&bound)), "somebody's data");
+        assert!(!is_lost(Some(&node(1, Some(Guard::default()), false)), Some(&gone)), "it is there");
+        let silent = Node { seen: None, ..node(0, None, false) };
+        assert!(!is_lost(Some(&silent), Some(&bound)));
+        assert!(!is_lost(Some(&silent), None), "the claim may only not be seen");
+        assert!(is_lost(Some(&silent), Some(&gone)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::build::{self, Kind, secrets};
 use crate::crd::spec::FortiaCluster;
 use crate::crd::status::FortiaClusterStatus;
 use crate::failover::redis::RedisFailed;
+use crate::rebalance::order::act_then_record;
 use crate::rebalance::phase::Step;
 
 const AT_ONCE: Duration = Duration::from_millis(50);
@@ -121,19 +122,18 @@ async fn pass(context: &Context, cluster: &FortiaCluster, plan: &Plan) -> Result
         Ok(()) => apply::apply(context, plan, &seen, &objects).await,
         Err(error) => Err(error),
     };
-    let acted = act::act(context, plan, &recorded, &seen, &decision).await;
+    let completed = status::complete(plan, &seen, &decision, applied.as_ref().err());
+    let act = act::act(context, plan, &recorded, &seen, &decision);
+    let record = |acted: Result<(), Error>| async {
+        // A decision rests on what was seen, not on whether its action succeeded; forgetting a re-sharding does not.
+        let forgets = matches!(decision.rebalance, Step::Finish(_));
+        let next = if acted.is_err() && forgets { recorded.clone() } else { completed };
+        let told = status::write(context, cluster, &plan.names.namespace, next.clone()).await?;
+        Ok::<_, Error>((acted, next, told))
+    };
     let steps = !matches!(decision.rebalance, Step::Idle | Step::Wait(_));
-    if steps {
-        context.failpoints.pass("rebalance.acted").await?;
-    }
-    let next = status::complete(plan, &seen, &decision, applied.as_ref().err());
-    // A decision rests on what was seen, not on whether its action succeeded; forgetting a re-sharding does not.
-    let next =
-        if acted.is_err() && matches!(decision.rebalance, Step::Finish(_)) { recorded.clone() } else { next };
-    let told = status::write(context, cluster, &plan.names.namespace, next.clone()).await?;
-    if steps {
-        context.failpoints.pass("rebalance.recorded").await?;
-    }
+    let failpoints = steps.then_some(&context.failpoints);
+    let (acted, next, told) = act_then_record(failpoints, act, record).await?;
     acted?;
     applied?;
     Ok(Action::requeue(pause(&decision, &next, told, seen.passwords.is_some())))

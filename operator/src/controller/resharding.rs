@@ -44,6 +44,7 @@ pub(super) fn step(
     let observed = phase::Observed {
         layout,
         rebalance: status.rebalance.as_ref(),
+        plans: status.plans,
         failed: status.failed_rebalance.as_ref(),
         settled,
         topology: stored,
@@ -60,6 +61,7 @@ pub(super) fn step(
         sizes: sizes(plan, status, seen, layout),
         apart: apart(plan, status, seen, layout),
         leftovers: seen.leftovers,
+        lost: seen.lost.clone(),
         rate: status.last_rate,
         surplus: seen.surplus.clone(),
         now: seen.now,
@@ -118,7 +120,8 @@ pub(super) fn forecast(
     next.load = Some(sizes.load());
     next.plan = plan.asked.plan.map(|(shards, placement)| {
         let placement = placement.unwrap_or(plan.placement);
-        sizes.plan(layout, Layout { version: layout.version + 1, shards, placement }, status.last_rate)
+        let to = Layout { version: layout.version + 1, shards, placement };
+        sizes.plan(layout, to, status.plans + 1, status.last_rate)
     });
 }
 
@@ -138,6 +141,7 @@ pub(super) fn record(step: &Step, stored: Option<&Topology>, now: Timestamp, nex
         Step::Record(rebalance) => {
             next.last_pause_ms = rebalance.last_pause_ms.or(next.last_pause_ms);
             next.last_rate = rate(next.rebalance.as_ref(), rebalance, now).or(next.last_rate);
+            next.plans = next.plans.max(rebalance.number);
             next.rebalance = Some(rebalance.clone());
         }
         Step::Adopt(rebalance) => {

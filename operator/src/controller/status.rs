@@ -14,6 +14,7 @@ use super::observe::Observed;
 use super::reconcile::Error;
 use super::validate::{Invalid, Plan};
 use crate::build;
+use crate::build::names::GroupId;
 use crate::crd::rebalance::{Phase, Rebalance};
 use crate::crd::spec::FortiaCluster;
 use crate::crd::status::{FortiaClusterStatus, World};
@@ -88,7 +89,9 @@ fn degraded(plan: &Plan, seen: &Observed, decision: &Decision, refused: Option<&
     if let Some(failure) = failure.filter(|failure| failure.reason.is_trouble()) {
         return no(failure.reason.as_str(), failure.message.clone());
     }
-    if let JobState::Failed(why) = JobState::of(seen.jobs.get(&plan.names.of("worldgen"))) {
+    if let JobState::Failed(why) | JobState::Hopeless(_, why) =
+        JobState::of(seen.jobs.get(&plan.names.of("worldgen")))
+    {
         let message = format!("the world cannot be made: {why}; look at the Job's pods, then delete the Job");
         return no("WorldgenFailed", message);
     }
@@ -276,6 +279,10 @@ async fn publish(
         tracing::warn!(cluster = cluster.name_any(), late, "the topology was not flipped");
         events.push((EventType::Warning, "CutoverLate".into(), late));
     }
+    if let Some(lost) = news_of_lost(old, next) {
+        tracing::warn!(cluster = cluster.name_any(), lost, "groups that go are gone with their volumes");
+        events.push((EventType::Warning, "GroupLost".into(), lost));
+    }
     let reason = |s: &FortiaClusterStatus| {
         s.conditions.iter().find(|c| c.type_ == "Degraded" && c.status == "True").cloned()
     };
@@ -302,6 +309,23 @@ fn failed_try(old: &FortiaClusterStatus, next: &FortiaClusterStatus) -> Option<S
     let now = cutover(next)?;
     let why = now.why.filter(|_| cutover(old).is_none_or(|was| was.tries != now.tries))?;
     Some(format!("try {} to flip: {why}; writes go on, and it is tried again later", now.tries))
+}
+
+/// What people are told of groups that went with their volumes while they were to be cleaned.
+fn news_of_lost(old: &FortiaClusterStatus, next: &FortiaClusterStatus) -> Option<String> {
+    let known = old.rebalance.as_ref().map(|r| r.lost.as_slice()).unwrap_or_default();
+    let now = next.rebalance.as_ref().map(|r| r.lost.as_slice()).unwrap_or_default();
+    let news: Vec<String> = now
+        .iter()
+        .filter(|shard| !known.contains(shard))
+        .map(|shard| GroupId::Shard(*shard).to_string())
+        .collect();
+    (!news.is_empty()).then(|| {
+        format!(
+            "{} came back without data, or its volume is gone: nothing of it is left to clean",
+            news.join(", ")
+        )
+    })
 }
 
 #[cfg(test)]
@@ -333,6 +357,18 @@ mod tests {
         assert_eq!(failed_try(&status(1, Some("late")), &status(1, Some("late"))), None);
         assert!(failed_try(&status(1, Some("late")), &status(2, Some("late"))).is_some());
         assert_eq!(failed_try(&status(2, Some("late")), &status(3, None)), None);
+    }
+
+    #[test]
+    fn a_group_that_went_with_its_volume_is_told_once() {
+        let status = |lost: &[u32]| {
+            let rebalance = Some(Rebalance { lost: lost.to_vec(), ..Rebalance::default() });
+            FortiaClusterStatus { rebalance, ..FortiaClusterStatus::default() }
+        };
+        let told = news_of_lost(&status(&[2]), &status(&[2, 4])).expect("told");
+        assert!(told.starts_with("shard-4 came back without data"), "{told}");
+        assert_eq!(news_of_lost(&status(&[2, 4]), &status(&[2, 4])), None);
+        assert_eq!(news_of_lost(&status(&[2]), &FortiaClusterStatus::default()), None);
     }
 
     #[test]

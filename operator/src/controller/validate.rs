@@ -128,6 +128,8 @@ pub struct Plan {
     pub asked: Asked,
     /// What happens to volumes at the end.
     pub deletion_policy: DeletionPolicy,
+    /// Points at which migrators and schedulers are made to fail: those the operator was started with.
+    pub failpoints: Option<String>,
 }
 
 /// Parses a FortiaCluster.
@@ -165,6 +167,7 @@ pub fn validate(cluster: &FortiaCluster, settings: &Settings) -> Result<Plan, In
         require_approval: spec.rebalancing.require_approval,
         asked: annotations::read(cluster.annotations()),
         deletion_policy: spec.deletion_policy,
+        failpoints: settings.failpoints.clone(),
         names,
     })
 }

@@ -96,6 +96,9 @@ pub struct Rebalance {
     pub from: Layout,
     /// What is to serve.
     pub to: Layout,
+    /// Which plan of this FortiaCluster it is, counted from 1: an approval is of one plan, not of its like. A way back
+    /// needs none, and has 0.
+    pub number: u64,
     /// Whether it goes back to a version that was kept.
     pub rollback: bool,
     /// What it will move and need.
@@ -107,6 +110,9 @@ pub struct Rebalance {
     pub opened: bool,
     /// The version that had to go has been unlinked everywhere.
     pub collected: bool,
+    /// Shards that only the layout that goes has, and that were lost with their volumes: nothing of them is left to clean.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<u32>,
     /// Keys to carry, as the pods have counted them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_keys: Option<u64>,
@@ -160,7 +166,8 @@ pub struct Rebalance {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Plan {
-    /// What the annotation `fortia.dev/approve` must say, like `v2-3-modulo`.
+    /// What the annotation `fortia.dev/approve` must say, like `v2-3-modulo-1`: version, shards,
+    /// placement, and which plan of this FortiaCluster it is.
     pub ticket: String,
     /// What serves.
     pub from: Layout,
@@ -230,6 +237,12 @@ pub enum Reason {
     RebalanceFailed,
     /// The way back failed; nothing is lost, and both versions are kept.
     RollbackFailed,
+    /// Verification failed for good: keys of source and target differ however often they are carried.
+    KeysDiffer,
+    /// A stored value or record cannot be understood.
+    CorruptData,
+    /// A Redis server took no more.
+    ServerOutOfMemory,
     /// Somebody aborted it by annotation.
     Aborted,
     /// Somebody rolled it back by annotation.
@@ -242,6 +255,9 @@ impl Reason {
         match self {
             Reason::RebalanceFailed => "RebalanceFailed",
             Reason::RollbackFailed => "RollbackFailed",
+            Reason::KeysDiffer => "KeysDiffer",
+            Reason::CorruptData => "CorruptData",
+            Reason::ServerOutOfMemory => "ServerOutOfMemory",
             Reason::Aborted => "Aborted",
             Reason::RolledBack => "RolledBack",
         }
@@ -249,7 +265,7 @@ impl Reason {
 
     /// Whether it was nobody's wish.
     pub const fn is_trouble(self) -> bool {
-        matches!(self, Reason::RebalanceFailed | Reason::RollbackFailed)
+        !matches!(self, Reason::Aborted | Reason::RolledBack)
     }
 }
 

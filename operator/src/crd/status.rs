@@ -44,6 +44,8 @@ pub struct FortiaClusterStatus {
     /// The re-sharding that runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebalance: Option<Rebalance>,
+    /// Re-shardings that were planned so far.
+    pub plans: u64,
     /// The last re-sharding that failed, was aborted or rolled back; not tried again until the spec changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_rebalance: Option<FailedRebalance>,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fortia_common::ending::Ending;
 use fortia_common::records::{CutoverRecord, Progress};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -32,8 +33,10 @@ pub(super) fn carrying(spec: &Spec, seen: &Observed<'_>, now: &Rebalance, wanted
             if told == *now { Step::Wait("keys are carried".into()) } else { Step::Record(told) }
         }
         // Pods end well only after a flip. There was none: others must do their work.
-        JobState::Complete => Step::DeleteCarry,
-        JobState::Failed(why) => failed(spec, now, why),
+        // Nor is one called off that is wanted: its pods went by a topology that is no more.
+        JobState::Complete | JobState::Hopeless(Ending::CalledOff, _) => Step::DeleteCarry,
+        JobState::Failed(why) => failed(spec, now, None, why),
+        JobState::Hopeless(ending, why) => failed(spec, now, Some(*ending), why),
     }
 }
 
@@ -43,7 +46,8 @@ pub(super) fn cutting_over(spec: &Spec, seen: &Observed<'_>, now: &Rebalance, wa
         return step;
     }
     match &seen.migrate {
-        JobState::Failed(why) => failed(spec, now, why),
+        JobState::Failed(why) => failed(spec, now, None, why),
+        JobState::Hopeless(ending, why) if ending.is_failure() => failed(spec, now, Some(*ending), why),
         // A server that came back is proven anew; nobody flips before.
         JobState::Running | JobState::Complete if all_done(now, seen.progress) => {
             let mut told = with_progress(now, seen.progress, seen.now);
@@ -75,9 +79,24 @@ fn unknown(seen: &Observed<'_>) -> Option<Step> {
     seen.topology.is_none().then(|| Step::Wait("the control database does not answer".into()))
 }
 
-fn failed(spec: &Spec, now: &Rebalance, why: &str) -> Step {
-    let message = format!("the migrate Job failed: {why}");
-    let reason = if now.rollback { Reason::RollbackFailed } else { Reason::RebalanceFailed };
+/// The Job gave up. Where one ending alone decided it, that is the reason people see.
+fn failed(spec: &Spec, now: &Rebalance, ending: Option<Ending>, why: &str) -> Step {
+    let (reason, means) = match ending {
+        Some(Ending::Different) => (
+            Reason::KeysDiffer,
+            ": source and target still differ after what differed was carried again; the log of its pod names keys",
+        ),
+        Some(Ending::Corrupt) => {
+            (Reason::CorruptData, ": a value or record cannot be understood; the log of its pod names it")
+        }
+        Some(Ending::OutOfMemory) => (
+            Reason::ServerOutOfMemory,
+            ": a Redis server is full; raise redis.resources.limits.memory, the log of its pod names the server",
+        ),
+        Some(Ending::CalledOff) | None if now.rollback => (Reason::RollbackFailed, ""),
+        Some(Ending::CalledOff) | None => (Reason::RebalanceFailed, ""),
+    };
+    let message = format!("the migrate Job failed{means}: {why}");
     abort(now, Some(FailedRebalance { generation: spec.generation, reason, message }))
 }
 

@@ -8,7 +8,7 @@ use super::carry::tries;
 use super::job::JobState;
 use super::phase::{Observed, Spec, Step, SurplusState};
 use crate::controller::annotations::ROLLBACK;
-use crate::crd::rebalance::{Phase, Reason, Rebalance};
+use crate::crd::rebalance::{Phase, Rebalance};
 use crate::crd::status::Layout;
 
 /// How long the pause of a flip is waited for before the previous version goes.
@@ -45,7 +45,7 @@ pub(super) fn retaining(spec: &Spec, seen: &Observed<'_>, now: &Rebalance, wante
 /// The way back, if somebody wants it: from what serves to what was kept, by the same pods, proof and flip.
 fn roll_back(spec: &Spec, seen: &Observed<'_>, now: &Rebalance) -> Option<Step> {
     let wanted = spec.back_to == Some(now.from.version);
-    let failed = now.failure.as_ref().filter(|failure| failure.reason == Reason::RollbackFailed);
+    let failed = now.failure.as_ref().filter(|failure| failure.reason.is_trouble());
     match (wanted, failed) {
         (false, None) => None,
         (false, Some(_)) => Some(Step::Record(Rebalance { failure: None, message: None, ..now.clone() })),
@@ -143,17 +143,21 @@ pub(super) fn collecting(seen: &Observed<'_>, now: &Rebalance, old: Layout) -> S
     if now.collected {
         return leave(seen, now);
     }
+    if let Some(step) = lost(seen, now) {
+        return step;
+    }
     let failed = now.message.as_ref().filter(|message| message.starts_with(COLLECT_FAILED));
     let wait = |message: String| Step::Wait(failed.cloned().unwrap_or(message));
     match &seen.collect {
         JobState::Absent => {
-            not_followed(seen).unwrap_or(Step::Collect { version: old.version, shards: old.shards })
+            let lost = now.lost.clone();
+            not_followed(seen).unwrap_or(Step::Collect { version: old.version, shards: old.shards, lost })
         }
         JobState::Going => wait("an earlier Job goes".into()),
         JobState::Running => wait(format!("keys of v{} are unlinked", old.version)),
         JobState::Complete => Step::Record(Rebalance { collected: true, message: None, ..now.clone() }),
         // Unlinking is repeated until it is done: nothing else can be done about it. People are told first.
-        JobState::Failed(why) => {
+        JobState::Failed(why) | JobState::Hopeless(_, why) => {
             let message = Some(format!("{COLLECT_FAILED} and is repeated: {why}"));
             if now.message == message {
                 Step::DeleteCollect
@@ -162,6 +166,25 @@ pub(super) fn collecting(seen: &Observed<'_>, now: &Rebalance, old: Layout) -> S
             }
         }
     }
+}
+
+/// Of a group that goes anyway and was lost with its volumes nothing is left to close or to unlink, and it will not come
+/// back: without it, then. A Job that does not know so yet is replaced.
+fn lost(seen: &Observed<'_>, now: &Rebalance) -> Option<Step> {
+    let news: Vec<u32> = seen.lost.iter().filter(|shard| !now.lost.contains(shard)).copied().collect();
+    if news.is_empty() {
+        return None;
+    }
+    Some(match seen.collect {
+        JobState::Complete => return None,
+        JobState::Absent => {
+            let mut lost = [now.lost.as_slice(), &news].concat();
+            lost.sort_unstable();
+            Step::Record(Rebalance { lost, message: None, ..now.clone() })
+        }
+        JobState::Going => Step::Wait("an earlier Job goes".into()),
+        _ => Step::DeleteCollect,
+    })
 }
 
 fn leave(seen: &Observed<'_>, now: &Rebalance) -> Step {

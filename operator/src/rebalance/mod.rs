@@ -3,6 +3,7 @@
 mod carry;
 pub mod job;
 pub mod leave;
+pub(crate) mod order;
 pub mod phase;
 pub mod plan;
 #[cfg(test)]

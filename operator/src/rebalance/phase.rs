@@ -30,7 +30,7 @@ pub struct Spec {
     pub retain: Duration,
     /// Whether to wait for approval.
     pub require_approval: bool,
-    /// What was approved, like `v2-3-modulo`.
+    /// What was approved, like `v2-3-modulo-1`.
     pub approved: Option<String>,
     /// The version that is not to be made.
     pub aborts: Option<u64>,
@@ -67,6 +67,8 @@ pub struct Observed<'a> {
     pub layout: Layout,
     /// The re-sharding that runs, by status.
     pub rebalance: Option<&'a Rebalance>,
+    /// Re-shardings that were planned so far, by status.
+    pub plans: u64,
     /// The last that was given up, by status.
     pub failed: Option<&'a FailedRebalance>,
     /// The world exists; every group that should exist is admitted, with the rights of now.
@@ -91,6 +93,8 @@ pub struct Observed<'a> {
     pub apart: Vec<String>,
     /// Keys of the target's version that are on the serving shards before it was ever opened; none: not looked yet.
     pub leftovers: Option<u64>,
+    /// Shards that only the layout that goes has, and that are seen to be lost with their volumes.
+    pub lost: Vec<u32>,
     /// Keys a second that the last re-sharding copied.
     pub rate: Option<u64>,
     /// Groups that can go and are not gone.
@@ -132,6 +136,8 @@ pub enum Step {
         version: u64,
         /// How many shards.
         shards: u32,
+        /// Those of them of which nothing is left.
+        lost: Vec<u32>,
     },
     /// Delete the Job that carries.
     DeleteCarry,
@@ -187,12 +193,14 @@ fn begin(spec: &Spec, seen: &Observed<'_>) -> Step {
     let Some(sizes) = seen.sizes.as_ref().filter(|_| seen.settled && seen.in_sync) else {
         return Step::Wait("the cluster must be up before it is re-sharded".into());
     };
+    let number = seen.plans + 1;
     Step::Record(Rebalance {
         phase: Phase::Planned,
         generation: spec.generation,
+        number,
         from: seen.layout,
         to,
-        plan: Some(sizes.plan(seen.layout, to, seen.rate)),
+        plan: Some(sizes.plan(seen.layout, to, number, seen.rate)),
         started_at: Some(Time(seen.now)),
         ..Rebalance::default()
     })
@@ -225,7 +233,7 @@ fn planned(spec: &Spec, seen: &Observed<'_>, now: &Rebalance, wanted: bool) -> S
 /// Whether the plan may be carried out. Until it may, nothing is touched.
 fn accept(spec: &Spec, seen: &Observed<'_>, now: &Rebalance) -> Step {
     let Some(sizes) = &seen.sizes else { return Step::Wait("not all shards answer".into()) };
-    let plan = sizes.plan(now.from, now.to, seen.rate);
+    let plan = sizes.plan(now.from, now.to, now.number, seen.rate);
     if let Err(refused) = plan::fits(&plan) {
         return Step::Refuse { reason: refused.reason, message: refused.message };
     }

@@ -53,8 +53,9 @@ impl Sizes {
         }
     }
 
-    /// What a re-sharding would move and need; `rate`: keys a second that the last one copied.
-    pub fn plan(&self, from: Layout, to: Layout, rate: Option<u64>) -> Plan {
+    /// What the re-sharding that is the `number`-th to be planned would move and need; `rate`: keys a second that the last
+    /// one copied.
+    pub fn plan(&self, from: Layout, to: Layout, number: u64, rate: Option<u64>) -> Plan {
         let flows = placement::flows(&from.wire(), &to.wire());
         let (mut moved, mut moved_bytes) = (0.0, 0.0);
         let mut incoming = vec![0.0; to.shards as usize];
@@ -79,7 +80,7 @@ impl Sizes {
             shards.map(|shard| Need { shard, ..need(own(shard), comes(shard)) }).collect()
         };
         Plan {
-            ticket: ticket(to),
+            ticket: ticket(to, number),
             from,
             to,
             keys,
@@ -104,13 +105,13 @@ impl Sizes {
     }
 }
 
-/// What must be said to approve a re-sharding to this layout.
-pub fn ticket(to: Layout) -> String {
+/// What must be said to approve the `number`-th plan, which is for this layout.
+pub fn ticket(to: Layout, number: u64) -> String {
     let placement = match to.placement {
         Placement::Modulo => "modulo",
         Placement::Jump => "jump",
     };
-    format!("v{}-{}-{placement}", to.version, to.shards)
+    format!("v{}-{}-{placement}-{number}", to.version, to.shards)
 }
 
 /// How many of all keys move from `from` to 1, 2, ... `most` shards placed as they are now, in percent.
@@ -184,8 +185,8 @@ mod tests {
 
     #[test]
     fn two_to_three_by_modulo_moves_two_thirds_and_says_what_each_shard_needs() {
-        let plan = sizes(2, 30).plan(layout(1, 2), layout(2, 3), None);
-        assert_eq!((plan.ticket.as_str(), plan.keys), ("v2-3-modulo", 2_000));
+        let plan = sizes(2, 30).plan(layout(1, 2), layout(2, 3), 7, None);
+        assert_eq!((plan.ticket.as_str(), plan.keys), ("v2-3-modulo-7", 2_000));
         assert!(about(plan.moved_keys, 1_333), "{plan:?}");
         assert_eq!(plan.stay_keys, 2_000 - plan.moved_keys);
         assert!(about(plan.moved_bytes, 40 * MIB), "{plan:?}");
@@ -197,13 +198,13 @@ mod tests {
 
     #[test]
     fn how_long_it_takes_is_told_only_when_it_was_measured_before() {
-        let plan = |rate| sizes(2, 30).plan(layout(1, 2), layout(2, 3), rate);
+        let plan = |rate| sizes(2, 30).plan(layout(1, 2), layout(2, 3), 7, rate);
         assert_eq!([plan(None), plan(Some(300))].map(|p| p.eta_seconds), [None, Some(7)]);
     }
 
     #[test]
     fn a_plan_that_needs_more_memory_than_there_is_names_the_shard_and_the_way_out() {
-        let refused = fits(&sizes(2, 60).plan(layout(1, 2), layout(2, 1), None)).expect_err("refused");
+        let refused = fits(&sizes(2, 60).plan(layout(1, 2), layout(2, 1), 7, None)).expect_err("refused");
         assert_eq!(refused.reason, "InsufficientMemory");
         let message = refused.message;
         assert!(message.starts_with("shard-0 would need 180.1 MiB of its 95.0 MiB"), "{message}");
@@ -214,18 +215,18 @@ mod tests {
     fn a_plan_that_needs_more_disk_than_there_is_is_refused_as_well() {
         let mut sizes = sizes(1, 30);
         (sizes.shards[0].volume, sizes.volume) = (100 * MIB, 20 * MIB);
-        let refused = fits(&sizes.plan(layout(1, 1), layout(2, 2), None)).expect_err("refused");
+        let refused = fits(&sizes.plan(layout(1, 1), layout(2, 2), 7, None)).expect_err("refused");
         assert_eq!(refused.reason, "InsufficientDisk");
         assert!(refused.message.starts_with("shard-1 would need"), "{}", refused.message);
         sizes.volume = 100 * MIB;
-        assert_eq!(fits(&sizes.plan(layout(1, 1), layout(2, 2), None)), Ok(()));
+        assert_eq!(fits(&sizes.plan(layout(1, 1), layout(2, 2), 7, None)), Ok(()));
     }
 
     #[test]
     fn without_a_limit_everything_fits() {
         let mut sizes = sizes(2, 1 << 20);
         (sizes.max_memory, sizes.volume, sizes.shards[0].volume, sizes.shards[1].volume) = (0, 0, 0, 0);
-        assert_eq!(fits(&sizes.plan(layout(1, 2), layout(2, 1), None)), Ok(()));
+        assert_eq!(fits(&sizes.plan(layout(1, 2), layout(2, 1), 7, None)), Ok(()));
     }
 
     #[test]

@@ -52,6 +52,12 @@ pub(crate) async fn run(
         pace: Pace::new(job.read_latency, [job.index]),
         report: Report::new(control, to, job.index, Phase::Collecting),
     };
+    if job.lost.contains(&job.index) {
+        tracing::warn!(index = job.index, "the shard was lost with its volume: there is nothing to unlink");
+        collect.report.change(|progress| progress.done = true);
+        collect.report.tell().await?;
+        return Ok(collect.report.progress());
+    }
     tokio::select! {
         done = collect.patiently(&engine) => done,
         never = collect.pace.probing(&engine) => match never {},

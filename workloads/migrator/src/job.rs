@@ -10,6 +10,7 @@ const FROM: &str = "FORTIA_FROM";
 const INDEX: &str = "JOB_COMPLETION_INDEX";
 const PARALLELISM: &str = "FORTIA_PARALLELISM";
 const READ_LATENCY: &str = "FORTIA_READ_LATENCY";
+const LOST: &str = "FORTIA_LOST";
 
 /// Kinds of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Job {
     pub parallelism: u32,
     /// What a read of a busy server may take; none: the work is not throttled.
     pub read_latency: Option<Duration>,
+    /// Shards of which nothing is left to unlink: they were lost with their volumes.
+    pub lost: Vec<u32>,
     /// Longest wait for guards to be as the work needs them.
     pub patience: Duration,
 }
@@ -53,7 +56,15 @@ pub enum JobError {
 impl Job {
     /// The work on one shard, not throttled, with all sources at once.
     pub fn new(work: Work, from: u64, index: u32) -> Job {
-        Job { work, from, index, parallelism: u32::MAX, read_latency: None, patience: PATIENCE }
+        Job {
+            work,
+            from,
+            index,
+            parallelism: u32::MAX,
+            read_latency: None,
+            lost: Vec::new(),
+            patience: PATIENCE,
+        }
     }
 
     /// Reads the process environment.
@@ -86,6 +97,9 @@ impl Job {
             let latency = number(READ_LATENCY, text, "milliseconds a read may take, or leave it out")?;
             job.read_latency = (latency > 0).then(|| Duration::from_millis(latency));
         }
+        for text in value(LOST).split(',').filter(|text| !text.is_empty()) {
+            job.lost.push(number(LOST, text.to_owned(), "shards like 2,3, or leave it out")?);
+        }
         Ok(job)
     }
 }
@@ -110,6 +124,8 @@ mod tests {
     fn the_environment_of_an_indexed_job_names_the_work() {
         assert_eq!(plain("Collecting", "4", "2"), Ok(Job::new(Work::Collect, 4, 2)));
         assert_eq!(plain("CatchingUp", "4", "0"), Ok(Job::new(Work::CatchUp, 4, 0)));
+        let lost = [(PHASE, "Collecting"), (FROM, "4"), (INDEX, "2"), (LOST, "2,3")];
+        assert_eq!(job(&lost).map(|job| job.lost), Ok(vec![2, 3]));
         let throttled =
             [(PHASE, "Copying"), (FROM, "4"), (INDEX, "2"), (PARALLELISM, "3"), (READ_LATENCY, "2")];
         let wanted = Job {
@@ -126,6 +142,7 @@ mod tests {
         let error = plain("Copying", "v4", "2").expect_err("no number").to_string();
         assert!(error.contains("FORTIA_FROM=\"v4\"") && error.contains("the version"), "{error}");
         assert!(plain("Copying", "4", "").is_err());
+        assert!(job(&[(PHASE, "Collecting"), (FROM, "4"), (INDEX, "2"), (LOST, "2;3")]).is_err());
         let error = job(&[(PHASE, "Copying"), (FROM, "4"), (INDEX, "2"), (READ_LATENCY, "2ms")]);
         assert!(error.expect_err("no number").to_string().contains("milliseconds"));
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use fortia_common::boot::Boot;
 use fortia_common::control::Control;
+use fortia_common::ending::Ending;
 use fortia_common::failpoint::{Failed, Failpoints};
 use fortia_common::records::{Config, Progress};
 use fortia_common::topology::Topology;
@@ -113,6 +114,17 @@ pub enum MigrateError {
 }
 
 impl MigrateError {
+    /// What it means for the whole Job, where trying again mends nothing; none: another pod may be luckier.
+    pub fn ending(&self) -> Option<Ending> {
+        match self {
+            MigrateError::Different { .. } => Some(Ending::Different),
+            MigrateError::Database(RdbError::Corrupt { .. }) => Some(Ending::Corrupt),
+            MigrateError::Database(RdbError::OutOfMemory { .. }) => Some(Ending::OutOfMemory),
+            MigrateError::CalledOff { .. } => Some(Ending::CalledOff),
+            _ => None,
+        }
+    }
+
     /// Whether the same work may succeed a little later.
     fn may_pass(&self) -> bool {
         match self {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use fortia_common::boot::{Boot, Service};
 use fortia_common::failpoint::Failpoints;
-use fortia_migrator::{Job, run};
+use fortia_migrator::{Job, MigrateError, run};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
@@ -21,16 +21,24 @@ async fn main() -> anyhow::Result<ExitCode> {
                 tracing::info!(index = job.index, keys = progress.keys, bytes = progress.bytes, "migrator done");
                 ExitCode::SUCCESS
             }
-            Err(error) => {
-                tracing::error!(index = job.index, from = job.from, %error, "migrator failed");
-                ExitCode::FAILURE
-            }
+            Err(error) => failed(&job, &error),
         },
         _ = term.recv() => stopped(&job),
         _ = int.recv() => stopped(&job),
     };
     log.stop().await;
     Ok(code)
+}
+
+/// By the exit code Kubernetes knows whether another pod may be luckier, and the operator what to tell people.
+fn failed(job: &Job, error: &MigrateError) -> ExitCode {
+    let ending = error.ending();
+    if ending.is_none_or(|ending| ending.is_failure()) {
+        tracing::error!(index = job.index, from = job.from, ?ending, %error, "migrator failed");
+    } else {
+        tracing::info!(index = job.index, from = job.from, reason = %error, "migrator is not wanted any more");
+    }
+    ending.map_or(ExitCode::FAILURE, |ending| ExitCode::from(ending.code()))
 }
 
 fn stopped(job: &Job) -> ExitCode {

@@ -22,6 +22,9 @@ pub fn is_hopeless(lag: u64, sources: u32) -> bool {
 
 /// Ticks for which a lag may stay large before the next one waits for the pods.
 pub const PATIENT_TICKS: u32 = 3;
+/// Ticks after which a leader makes sure of the guards anew while keys are carried: few enough for pods that wait for a
+/// guard, many enough to cost nothing.
+const SURE: u64 = 16;
 /// Wait after the first failed try; each further one doubles it.
 const BACKOFF: Duration = Duration::from_secs(1);
 /// Longest wait between two tries.
@@ -108,6 +111,29 @@ impl Pending {
     /// Whether the lag is to be asked again soon.
     pub fn is_asked(&self) -> bool {
         self.lag.is_some()
+    }
+}
+
+impl Guards {
+    /// What is still known after a tick. A server that forgot its last second may have forgotten its guard, and no write of
+    /// a tick ever asks a group that only the target has. In a cut-over nothing may come between.
+    pub fn after_tick(self, topology: &Topology, tick: u64) -> Guards {
+        let carries = topology.phase.is_some_and(|phase| phase.carries() && phase != Phase::Cutover);
+        match self {
+            Guards::Noting(_) if carries && tick.is_multiple_of(SURE) => Guards::Unknown,
+            known => known,
+        }
+    }
+
+    /// What is known under a newer topology.
+    pub fn followed(self, old: &Topology, new: &Topology) -> Guards {
+        match self {
+            Guards::Ahead => Guards::Ahead,
+            known if old.target == new.target && known != Guards::Unknown => known,
+            // Whoever led before may be at this very cut-over, and turn the guards late.
+            _ if new.phase == Some(Phase::Cutover) => Guards::Ahead,
+            _ => Guards::Unknown,
+        }
     }
 }
 

@@ -56,6 +56,32 @@ fn a_new_leader_makes_sure_of_the_guards_whatever_the_last_one_may_have_left() {
 }
 
 #[test]
+fn guards_are_looked_at_again_now_and_then_while_keys_are_carried_but_not_in_a_cut_over() {
+    for phase in CARRYING {
+        let topology = topology(Some(phase));
+        let sure = |tick| Guards::Noting(2).after_tick(&topology, tick) == Guards::Noting(2);
+        let looks = (1..=4 * SURE).filter(|tick| !sure(*tick)).count();
+        assert_eq!(looks, if phase == Phase::Cutover { 0 } else { 4 }, "{phase:?}");
+        assert_eq!(Guards::Ahead.after_tick(&topology, SURE), Guards::Ahead);
+    }
+    for phase in [None, Some(Phase::Retaining)] {
+        assert_eq!(Guards::Noting(1).after_tick(&topology(phase), SURE), Guards::Noting(1));
+        assert_eq!(Guards::Open.after_tick(&topology(phase), SURE), Guards::Open);
+    }
+}
+
+#[test]
+fn a_leader_that_meets_a_cut_over_not_knowing_the_guards_fences_whoever_may_be_at_it() {
+    let (copying, cutover) = (topology(Some(Phase::Copying)), topology(Some(Phase::Cutover)));
+    assert_eq!(Guards::Unknown.followed(&copying, &cutover), Guards::Ahead);
+    assert_eq!(Guards::Noting(2).followed(&copying, &cutover), Guards::Noting(2));
+    assert_eq!(Guards::Noting(2).followed(&topology(None), &cutover), Guards::Ahead, "of another migration");
+    assert_eq!(Guards::Open.followed(&topology(None), &copying), Guards::Unknown);
+    assert_eq!(Guards::Unknown.followed(&copying, &copying), Guards::Unknown);
+    assert_eq!(Guards::Ahead.followed(&copying, &topology(None)), Guards::Ahead);
+}
+
+#[test]
 fn a_cut_over_begins_when_little_is_noted() {
     let (cutover, now) = (topology(Some(Phase::Cutover)), Instant::now());
     let step = |pending: &Pending| step(&cutover, Guards::Noting(2), pending, now);

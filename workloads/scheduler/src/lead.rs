@@ -127,6 +127,8 @@ struct Leader<'a> {
     /// Oldest epoch of a topology under which what tickers know is still the world.
     memory_since: u64,
     guards: Guards,
+    /// Version and epoch that it was last said are noted for.
+    noted: Option<(u64, u64)>,
     pending: Pending,
     /// What the last try to cut over came to, until the control database has it.
     untold: Option<CutoverRecord>,
@@ -175,6 +177,7 @@ impl<'a> Leader<'a> {
                 Some(Phase::Cutover) => Guards::Ahead,
                 _ => Guards::Unknown,
             },
+            noted: None,
             pending: Pending::default(),
             untold: None,
             topology,
@@ -364,6 +367,7 @@ impl<'a> Leader<'a> {
         self.tools.metrics.dilation.set(dilation);
         self.tell_dilation(tick, dilation);
         self.pending.ticked(self.paced, self.most_pause());
+        self.guards = self.guards.after_tick(&self.topology, tick);
         self.tell().await;
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fortia_common::ending::Ending;
+
 use super::{Trouble, World};
 use crate::crd::rebalance::{Phase, Reason};
 use crate::rebalance::job::JobState;
@@ -109,6 +111,27 @@ fn a_rollback_that_fails_keeps_both_versions_until_somebody_decides() {
     world.spec.back_to = None;
     world.run(5);
     assert_eq!(world.status.rebalance.as_ref().and_then(|r| r.failure.clone()), None);
+    world.run(60);
+    world.assert_clean(3, 2);
+}
+
+#[test]
+fn a_way_back_that_ends_hopelessly_keeps_both_versions_and_names_the_reason() {
+    let mut world = retaining();
+    world.spec.back_to = Some(1);
+    world.run_until(Phase::CatchingUp);
+    while world.phase() != Some(Phase::Retaining) {
+        world.pass(false);
+        let ends = (world.migrate == JobState::Running).then_some(Ending::Different);
+        world.others(Trouble { ends, ..Trouble::default() });
+        world.assert_whole();
+    }
+    world.spec.retain = Duration::ZERO;
+    world.run(20);
+    let failure = world.status.rebalance.as_ref().and_then(|r| r.failure.clone()).expect("told");
+    assert_eq!((failure.reason, world.phase()), (Reason::KeysDiffer, Some(Phase::Retaining)));
+    assert!(world.keys[0].contains(&1), "nothing is collected");
+    world.spec.back_to = None;
     world.run(60);
     world.assert_clean(3, 2);
 }

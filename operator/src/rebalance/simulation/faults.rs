@@ -1,5 +1,8 @@
 //! Whoever dies or fails, and whenever.
 
+use fortia_common::ending::Ending;
+use fortia_common::failpoint::Action;
+
 use super::{Trouble, World};
 use crate::crd::rebalance::Phase;
 use crate::rebalance::job::JobState;
@@ -98,6 +101,50 @@ fn a_failed_collect_job_is_told_until_a_later_one_succeeds() {
     world.assert_clean(2, 2);
 }
 
+/// A world whose third group goes, and is lost with its volume when `when` holds; whether it ever was.
+fn loses(mut world: World, when: impl Fn(&World) -> bool, end: (u32, u64)) {
+    let mut lost = false;
+    for _ in 0..100 {
+        for half in 0..2 {
+            if !lost && when(&world) {
+                world.lose(2);
+                lost = true;
+            }
+            if half == 0 {
+                world.pass(false);
+            } else {
+                world.others(Trouble::default());
+            }
+        }
+        world.assert_whole();
+    }
+    assert!(lost, "it never came so far");
+    world.assert_clean(end.0, end.1);
+}
+
+#[test]
+fn a_group_that_goes_and_is_lost_with_its_volume_keeps_nobody_from_going_on() {
+    let when: [fn(&World) -> bool; 3] = [
+        |world| world.collect == JobState::Absent,
+        |world| world.collect == JobState::Running,
+        |world| world.collect == JobState::Complete,
+    ];
+    for when in when {
+        let in_phase = |phase| move |world: &World| world.phase() == Some(phase) && when(world);
+        // That of a target that is given up.
+        let mut aborted = World::new(2);
+        aborted.want(3);
+        aborted.run_until(Phase::Verifying);
+        aborted.want(2);
+        loses(aborted, in_phase(Phase::Aborting), (2, 1));
+        // That of a layout that is left.
+        let mut left = World::new(3);
+        left.want(2);
+        left.run_until(Phase::Retaining);
+        loses(left, in_phase(Phase::Collecting), (2, 2));
+    }
+}
+
 #[test]
 fn an_operator_that_dies_at_any_step_is_followed_by_one_that_ends_the_same() {
     for death in 0..40 {
@@ -114,6 +161,20 @@ fn an_operator_that_dies_at_any_step_is_followed_by_one_that_ends_the_same() {
                 world.assert_whole();
             }
             if back { world.assert_clean(2, 1) } else { world.assert_clean(3, 2) }
+        }
+    }
+}
+
+#[test]
+fn an_operator_that_dies_at_a_named_point_is_followed_by_one_that_ends_the_same() {
+    for point in ["rebalance.acted", "rebalance.recorded"] {
+        for at in 1..=30 {
+            let mut world = World::new(2);
+            world.failpoints.arm_at(point, Action::Fail, at).expect("a point");
+            world.want(3);
+            world.run(120);
+            world.assert_clean(3, 2);
+            assert_eq!(world.deaths, 1, "{point} is passed {at} times");
         }
     }
 }
@@ -151,7 +212,8 @@ fn whatever_happens_whenever_no_write_is_lost_and_the_end_is_clean() {
             world.pass(chance(4));
             if !chance(3) {
                 let (job_fails, late, unproven) = (chance(20), chance(3), chance(15));
-                world.others(Trouble { job_fails, late, unproven });
+                let ends = Ending::ALL.into_iter().find(|_| chance(80));
+                world.others(Trouble { job_fails, ends, late, unproven });
             }
             world.assert_whole();
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fortia_common::ending::Ending;
+
 use super::{MIB, Trouble, World};
 use crate::crd::rebalance::{Phase, Reason};
 use crate::crd::spec::Placement;
@@ -242,15 +244,44 @@ fn a_plan_waits_for_approval_of_exactly_its_ticket() {
     let mut world = World::new(1);
     world.spec.require_approval = true;
     world.want(2);
-    for wrong in [None, Some("v2"), Some("v2-3-modulo")] {
+    for wrong in [None, Some("v2"), Some("v2-3-modulo-1"), Some("v2-2-modulo"), Some("v2-2-modulo-2")] {
         world.spec.approved = wrong.map(String::from);
         world.run(10);
         let runs = world.status.rebalance.as_ref().map(|r| (r.phase, r.accepted));
         assert_eq!(runs, Some((Phase::Planned, false)));
     }
-    world.spec.approved = Some("v2-2-modulo".into());
+    world.spec.approved = Some("v2-2-modulo-1".into());
     world.run(60);
     world.assert_clean(2, 2);
+}
+
+#[test]
+fn an_approval_is_of_one_plan_and_not_of_the_next_of_its_like() {
+    let mut world = World::new(2);
+    world.spec.require_approval = true;
+    world.spec.approved = Some("v2-3-modulo-1".into());
+    world.want(3);
+    world.run_until(Phase::Copying);
+    world.want(2);
+    world.run(60);
+    world.assert_clean(2, 1);
+    world.want(3);
+    world.run(20);
+    let waits = |world: &World, ticket: &str| {
+        let runs = world.status.rebalance.clone().expect("planned");
+        assert_eq!((runs.phase, runs.accepted), (Phase::Planned, false));
+        assert_eq!(runs.plan.expect("a plan").ticket, ticket);
+    };
+    waits(&world, "v2-3-modulo-2");
+    // One that was given up before it was accepted, and is planned anew without a change of the spec.
+    world.spec.aborts = Some(2);
+    world.run(10);
+    (world.spec.aborts, world.spec.approved) = (None, Some("v2-3-modulo-2".into()));
+    world.run(10);
+    waits(&world, "v2-3-modulo-3");
+    world.spec.approved = Some("v2-3-modulo-3".into());
+    world.run(60);
+    world.assert_clean(3, 2);
 }
 
 #[test]
@@ -267,4 +298,49 @@ fn a_failed_job_aborts_and_is_not_tried_again_until_the_spec_changes() {
     world.want(4);
     world.run(60);
     world.assert_clean(4, 2);
+}
+
+#[test]
+fn an_ending_that_trying_again_does_not_mend_aborts_at_once_and_is_the_reason_people_see() {
+    for (ending, told, word) in [
+        (Ending::Different, "KeysDiffer", "still differ"),
+        (Ending::Corrupt, "CorruptData", "cannot be understood"),
+        (Ending::OutOfMemory, "ServerOutOfMemory", "limits.memory"),
+    ] {
+        for phase in [Phase::Copying, Phase::Verifying, Phase::Cutover] {
+            let mut world = World::new(2);
+            world.want(3);
+            world.run_until(phase);
+            world.migrate = JobState::Running;
+            world.others(Trouble { ends: Some(ending), ..Trouble::default() });
+            world.pass(false);
+            assert_eq!(world.phase(), Some(Phase::Aborting), "{ending:?} in {phase:?}");
+            world.run(60);
+            if world.layout().version == 2 {
+                // The scheduler was told to flip what was proven before, and did.
+                assert_eq!(phase, Phase::Cutover);
+                continue;
+            }
+            assert_eq!((world.layout().version, world.groups), (1, 2));
+            let step = world.decide();
+            assert!(
+                matches!(&step, Step::Refuse { reason, message } if *reason == told && message.contains(word)),
+                "{step:?}"
+            );
+            world.want(4);
+            world.run(60);
+            world.assert_clean(4, 2);
+        }
+    }
+}
+
+#[test]
+fn pods_that_were_called_off_by_a_topology_of_before_are_no_failure_of_what_is_wanted() {
+    let mut world = World::new(2);
+    world.want(3);
+    world.run_until(Phase::CatchingUp);
+    world.others(Trouble { ends: Some(Ending::CalledOff), ..Trouble::default() });
+    world.run(60);
+    world.assert_clean(3, 2);
+    assert!(!world.phases.contains(&Phase::Aborting));
 }

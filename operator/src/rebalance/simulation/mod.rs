@@ -1,39 +1,36 @@
 //! A little cluster in memory that obeys [`super::phase::next`]: topology, scheduler, Jobs, and a world that is written
 //! all the time. Every write is remembered; what serves must always hold all of them.
 
+mod around;
 mod back;
 mod faults;
 mod forward;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 use std::time::Duration;
 
-use fortia_common::records::{CutoverRecord, Progress, Proof};
-use fortia_common::topology::{Phase as WirePhase, Topology};
+use fortia_common::failpoint::{Action, Failed, Failpoints};
+use fortia_common::records::{CutoverRecord, Progress};
+use fortia_common::topology::Topology;
+use futures::FutureExt;
 use k8s_openapi::jiff::Timestamp;
 
+use around::Trouble;
+
 use super::job::JobState;
+use super::order::act_then_record;
 use super::phase::{Observed, Spec, Step, Surplus, SurplusState, next};
 use super::plan::{Shard, Sizes};
 use crate::build::names::GroupId;
 use crate::controller::authority;
 use crate::controller::validate::{Plan, example};
-use crate::crd::rebalance::Phase;
+use crate::crd::rebalance::{Phase, Rebalance};
 use crate::crd::spec::Placement;
 use crate::crd::status::{FortiaClusterStatus, Layout};
 
 const MIB: u64 = 1 << 20;
-
-/// What goes wrong around the operator in one round.
-#[derive(Clone, Copy, Default)]
-struct Trouble {
-    /// The Job that runs gives up.
-    job_fails: bool,
-    /// The scheduler's try to flip takes too long.
-    late: bool,
-    /// A source came back: what was proven is proven no more.
-    unproven: bool,
-}
 
 /// Everything outside the operator's head.
 struct World {
@@ -61,10 +58,16 @@ struct World {
     blind: bool,
     apart: Vec<String>,
     leftovers: Option<u64>,
+    /// Groups whose volumes are gone, and those of them that the Job which collects knows of.
+    lost: BTreeSet<u32>,
+    lost_told: Vec<u32>,
     now: i64,
     used: u64,
     phases: Vec<Phase>,
     steps: Vec<Step>,
+    /// Where operators die, and how many have.
+    failpoints: Failpoints,
+    deaths: u32,
 }
 
 impl World {
@@ -100,10 +103,14 @@ impl World {
             blind: false,
             apart: Vec::new(),
             leftovers: Some(0),
+            lost: BTreeSet::new(),
+            lost_told: Vec::new(),
             now: 1_000,
             used: MIB,
             phases: Vec::new(),
             steps: Vec::new(),
+            failpoints: Failpoints::default(),
+            deaths: 0,
         }
     }
 
@@ -138,6 +145,19 @@ impl World {
             .collect()
     }
 
+    /// Groups that go and are to be cleaned before.
+    fn left_over(&self) -> impl Iterator<Item = u32> {
+        let cleans = |r: &Rebalance| matches!(r.phase, Phase::Aborting | Phase::Collecting) && !r.collected;
+        let cleans = self.status.rebalance.as_ref().is_some_and(cleans);
+        (self.layout().shards..self.groups).filter(move |_| cleans)
+    }
+
+    /// The servers of a group come back without anything.
+    fn lose(&mut self, index: u32) {
+        self.lost.insert(index);
+        self.keys[index as usize].clear();
+    }
+
     fn decide(&self) -> Step {
         let shard = Shard { keys: 10, memory: self.used, data: self.used, file: self.used, volume: 0 };
         let shards = vec![shard; self.layout().shards as usize];
@@ -150,6 +170,7 @@ impl World {
             &Observed {
                 layout: self.layout(),
                 rebalance: self.status.rebalance.as_ref(),
+                plans: self.status.plans,
                 failed: self.status.failed_rebalance.as_ref(),
                 settled: self.groups >= needed,
                 topology: told.then_some(&self.topology),
@@ -162,6 +183,7 @@ impl World {
                 sizes: Some(sizes),
                 apart: self.apart.clone(),
                 leftovers: self.leftovers,
+                lost: self.left_over().filter(|index| self.lost.contains(index)).collect(),
                 rate: None,
                 surplus: self.surplus(),
                 now: Timestamp::from_second(self.now).expect("time"),
@@ -169,25 +191,48 @@ impl World {
         )
     }
 
-    /// One pass. `dies_before_status`: the operator acts and dies before it records.
+    /// One pass, in the controller's order. `dies_before_status`: the operator acts and dies before it records.
     fn pass(&mut self, dies_before_status: bool) {
-        let step = self.decide();
-        let acted = self.act(&step);
-        // As the controller does: what is recorded is written if nobody wrote under that epoch before.
-        let stored = self.topology.clone();
-        if !self.blind && self.status.epoch > stored.epoch {
-            self.topology = self.wanted();
+        let (step, points) = (self.decide(), self.failpoints.clone());
+        if dies_before_status {
+            points.arm("rebalance.acted", Action::Fail).expect("a point");
         }
-        if !dies_before_status && acted {
-            self.record(&step);
-            if !self.blind {
-                self.status.epoch = self.status.epoch.max(stored.epoch);
-                if self.wanted() != stored && self.status.epoch == stored.epoch {
-                    self.status.epoch += 1;
-                }
-            }
+        let world = RefCell::new(&mut *self);
+        let act = async { world.borrow_mut().act_and_tell(&step) };
+        let record = |acted| {
+            world.borrow_mut().record_and_raise(&step, acted);
+            ready(Ok::<_, Failed>(()))
+        };
+        let pass = act_then_record(Some(&points), act, record).now_or_never().expect("nothing to wait for");
+        self.deaths += u32::from(pass.is_err());
+        if dies_before_status {
+            points.disarm("rebalance.acted");
         }
         self.steps.push(step);
+    }
+
+    /// Acts on a step, and writes what is recorded as the controller does: if nobody wrote under that epoch before. Whether it
+    /// could, and the topology of before.
+    fn act_and_tell(&mut self, step: &Step) -> (bool, Topology) {
+        let (acted, stored) = (self.act(step), self.topology.clone());
+        let older = self.status.epoch > stored.epoch && !authority::is_news(&self.status, &stored);
+        if !self.blind && older {
+            self.topology = self.wanted();
+        }
+        (acted, stored)
+    }
+
+    fn record_and_raise(&mut self, step: &Step, (acted, stored): (bool, Topology)) {
+        if !acted {
+            return;
+        }
+        self.record(step);
+        if !self.blind {
+            self.status.epoch = self.status.epoch.max(stored.epoch);
+            if self.wanted() != stored && self.status.epoch == stored.epoch {
+                self.status.epoch = authority::raised(&stored);
+            }
+        }
     }
 
     /// Acts on a step; whether it could.
@@ -197,8 +242,13 @@ impl World {
                 (self.migrate, self.worked) = (JobState::Running, 0);
                 self.progress.clear();
             }
-            Step::Collect { version, .. } => {
+            Step::Collect { version, lost, .. } => {
                 assert_ne!(Some(*version), self.notes.0, "v{version} is unlinked while it is made or kept");
+                // The guards of groups that go are closed first; those that are lost take no word.
+                if self.left_over().any(|index| self.lost.contains(&index) && !lost.contains(&index)) {
+                    return false;
+                }
+                self.lost_told.clone_from(lost);
                 self.collect = JobState::Running;
             }
             Step::DeleteCarry => self.migrate = JobState::Absent,
@@ -207,6 +257,7 @@ impl World {
                 assert!(self.keys[*index as usize].is_empty(), "a group with keys was removed");
                 assert!(*index >= self.layout().shards, "a serving group was removed");
                 self.groups = self.groups.min(*index);
+                self.lost.remove(index);
                 self.keys.truncate(*index as usize);
             }
             Step::Finish(_) if self.blind => return false,
@@ -221,7 +272,10 @@ impl World {
 
     fn record(&mut self, step: &Step) {
         match step {
-            Step::Record(r) => self.status.rebalance = Some(r.clone()),
+            Step::Record(r) => {
+                self.status.plans = self.status.plans.max(r.number);
+                self.status.rebalance = Some(r.clone());
+            }
             Step::Adopt(r) => {
                 self.status.layout = Some(r.to);
                 self.status.rebalance = Some(r.clone());
@@ -235,121 +289,6 @@ impl World {
         if let Some(phase) = self.phase().filter(|phase| self.phases.last() != Some(phase)) {
             self.phases.push(phase);
         }
-    }
-
-    /// Players, servers, scheduler and Jobs do their part.
-    fn others(&mut self, trouble: Trouble) {
-        self.now += 1;
-        self.server_epoch = self.topology.epoch;
-        if let Some(r) = self.status.rebalance.as_ref().filter(|r| r.accepted && !r.collected) {
-            self.groups = self.groups.max(r.to.shards);
-            self.keys.resize(self.groups as usize, BTreeSet::new());
-        }
-        self.schedule(trouble);
-        self.carry(trouble);
-        self.unlink(trouble);
-    }
-
-    /// The scheduler notes for whatever is made or kept, and lets the world be written in every phase.
-    fn schedule(&mut self, trouble: Trouble) {
-        let carries = self.topology.phase.is_some_and(WirePhase::carries);
-        let noted = if carries { self.topology.target } else { self.topology.previous };
-        if self.notes.0 != noted.map(|layout| layout.version) {
-            self.notes = (noted.map(|layout| layout.version), BTreeSet::new());
-        }
-        self.writes += 1;
-        let serving = self.topology.serving.version;
-        self.content.get_mut(&serving).expect("what serves").insert(self.writes);
-        if self.notes.0.is_some() {
-            self.notes.1.insert(self.writes);
-        }
-        if self.topology.phase == Some(WirePhase::Cutover) {
-            self.try_to_flip(trouble);
-        }
-    }
-
-    fn try_to_flip(&mut self, trouble: Trouble) {
-        let (from, Some(to)) = (self.topology.serving, self.topology.target) else { return };
-        let proven = self.progress.len() == from.shards as usize && self.progress.iter().all(|p| p.done);
-        let before = self.cutover.take().filter(|told| told.version == to.version);
-        let tries = before.map_or(1, |told| told.tries + 1);
-        let flipped = proven && !trouble.late;
-        let why = (!flipped).then(|| "late".to_owned());
-        let tick = self.writes;
-        self.cutover =
-            Some(CutoverRecord { version: to.version, tick, tries, pause_us: 249_001, flipped, why, at: 0 });
-        if !flipped {
-            return;
-        }
-        let drained = std::mem::take(&mut self.notes.1);
-        self.content.entry(to.version).or_default().extend(drained);
-        assert_eq!(self.content[&from.version], self.content[&to.version], "a flip that loses something");
-        let back = to.version < from.version;
-        self.topology.epoch += 1;
-        self.topology.serving = to;
-        self.topology.target = None;
-        self.topology.phase = Some(if back { WirePhase::Collecting } else { WirePhase::Retaining });
-        self.topology.previous = (!back).then_some(from);
-        self.notes = ((!back).then_some(from.version), BTreeSet::new());
-    }
-
-    fn carry(&mut self, trouble: Trouble) {
-        let Some(r) = self.status.rebalance.clone().filter(|_| self.migrate == JobState::Running) else {
-            return;
-        };
-        if self.topology.serving == r.to.wire() {
-            self.migrate = JobState::Complete;
-            return;
-        }
-        if trouble.job_fails {
-            self.migrate = JobState::Failed("index 0 failed".into());
-            return;
-        }
-        if self.topology.target != Some(r.to.wire()) {
-            return;
-        }
-        (0..r.to.shards).for_each(|i| {
-            self.keys[i as usize].insert(r.to.version);
-        });
-        // A way back has only what was noted; a way there has all.
-        let carried = match r.rollback {
-            true => self.notes.1.clone(),
-            false => self.content[&r.from.version].clone(),
-        };
-        self.content.entry(r.to.version).or_default().extend(carried);
-        self.notes.1.clear();
-        self.worked = if trouble.unproven { 2 } else { self.worked + 1 };
-        let phase = [WirePhase::Copying, WirePhase::CatchingUp, WirePhase::Verifying];
-        let one = Progress {
-            total_keys: Some(10),
-            keys: if self.worked == 1 { 5 } else { 10 },
-            stayed: 3,
-            bytes: 5,
-            verified: 10,
-            lag: Some(0),
-            proof: Some(Proof { keys: 10, digest: format!("{:032x}", u128::MAX) }),
-            done: self.worked > 3,
-            ..Progress::new(phase.get(self.worked as usize - 1).copied().unwrap_or(WirePhase::Cutover))
-        };
-        self.progress = vec![one; r.from.shards as usize];
-    }
-
-    fn unlink(&mut self, trouble: Trouble) {
-        let Some(r) = self.status.rebalance.clone().filter(|_| self.collect == JobState::Running) else {
-            return;
-        };
-        if trouble.job_fails {
-            self.collect = JobState::Failed("a shard does not answer".into());
-            return;
-        }
-        let old = if r.phase == Phase::Aborting { r.to.version } else { r.from.version };
-        assert_ne!(old, self.topology.serving.version, "what serves is unlinked");
-        self.keys.iter_mut().for_each(|keys| {
-            keys.remove(&old);
-        });
-        self.content.remove(&old);
-        self.leftovers = Some(0);
-        self.collect = JobState::Complete;
     }
 
     fn run(&mut self, rounds: u32) {

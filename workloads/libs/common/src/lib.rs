@@ -4,6 +4,7 @@
 pub mod boot;
 pub mod command;
 pub mod control;
+pub mod ending;
 pub mod failpoint;
 pub mod functions;
 pub mod pace;

@@ -131,6 +131,14 @@ pub enum RdbError {
         /// Its words.
         reason: String,
     },
+    /// The server is full: it takes no more until something is taken away or it may use more.
+    #[error("server {address} is out of memory: {reason}")]
+    OutOfMemory {
+        /// Who refused.
+        address: String,
+        /// Its words.
+        reason: String,
+    },
     /// The server refused for another reason; asking again does not help.
     #[error("server {address} refused: {reason}")]
     Refused {
@@ -191,6 +199,7 @@ impl RdbError {
             | RdbError::Closed { .. }
             | RdbError::Conflict { .. }
             | RdbError::NotLeader { .. }
+            | RdbError::OutOfMemory { .. }
             | RdbError::Refused { .. }
             | RdbError::Corrupt { .. }
             | RdbError::AccountExists { .. }
@@ -224,6 +233,7 @@ impl RdbError {
             },
             "FULL" => RdbError::Full { reason },
             "CONFLICT" => RdbError::Conflict { reason },
+            "OOM" => RdbError::OutOfMemory { address, reason },
             "NOTLEADER" => RdbError::NotLeader { reason },
             "WRONGTYPE" => RdbError::Corrupt { key: reason.clone(), reason: "it has another type".into() },
             "READONLY" | "NOPERM" | "NOAUTH" | "WRONGPASS" | "LOADING" | "MASTERDOWN" | "NOREPLICAS"

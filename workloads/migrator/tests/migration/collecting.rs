@@ -49,6 +49,19 @@ async fn collecting_removes_the_old_version_only_and_resumes() {
 }
 
 #[tokio::test]
+async fn a_shard_that_was_lost_with_its_volume_is_passed_over() {
+    let hand = migrated(3, 2).await;
+    hand.collect().await;
+    hand.plane.shards[2].run::<()>(&["FLUSHALL"]).await;
+    let impatient = Job { patience: Duration::from_millis(600), ..job(Work::Collect, 1, 2) };
+    let failed =
+        ended(hand.pod(impatient.clone(), &Failpoints::default())).await.expect_err("it has no guard");
+    assert!(matches!(failed, MigrateError::Database(RdbError::Foreign { .. })), "{failed}");
+    let told = Job { lost: vec![2], ..impatient };
+    assert!(ended(hand.pod(told, &Failpoints::default())).await.expect("there is nothing to do").done);
+}
+
+#[tokio::test]
 async fn neither_the_version_that_is_served_nor_the_one_that_is_kept_is_collected() {
     let hand = migrated(1, 2).await;
     let kept = hand.topology().previous.expect("kept");

@@ -10,14 +10,18 @@ use fortia_common::topology::{Layout, Phase, Placement, Topology};
 use fortia_migrator::{Job, MigrateError, Work, run};
 use fortia_rdb::control::ControlDb;
 use fortia_rdb::keyspace::KeyText;
-use fortia_rdb::migrate::{Migration, ValueDigest};
+use fortia_rdb::migrate::Migration;
 use fortia_rdb::world::World;
 use fortia_testredis::{CLUSTER, DataPlane};
+use redis::aio::MultiplexedConnection;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Longest wait of a pod, and of a test for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The type of a value and its parts.
+pub(crate) type Value = (String, Vec<Vec<u8>>);
 
 pub(crate) type Ended = JoinHandle<Result<Progress, MigrateError>>;
 
@@ -227,7 +231,7 @@ impl Hand {
         flipped
     }
 
-    pub(crate) async fn serving(&self) -> BTreeMap<KeyText, ValueDigest> {
+    pub(crate) async fn serving(&self) -> BTreeMap<KeyText, Value> {
         contents(&self.plane, &self.topology().serving).await
     }
 }
@@ -249,20 +253,20 @@ pub(crate) async fn wait(what: &str, holds: impl AsyncFn() -> bool) {
     }
 }
 
-/// Every key of a layout with its digest, from every server there is; and no key where it does not belong.
-pub(crate) async fn contents(plane: &DataPlane, layout: &Layout) -> BTreeMap<KeyText, ValueDigest> {
+/// Every key of a layout with what it holds, from every server there is; and no key where it does not belong.
+pub(crate) async fn contents(plane: &DataPlane, layout: &Layout) -> BTreeMap<KeyText, Value> {
     let topology = Topology { serving: *layout, ..plane.topology().await };
     let migration = Migration::new(&plane.boot(Service::Migrator), topology);
     let mut all = BTreeMap::new();
-    for shard in 0..plane.shards.len() as u32 {
-        let mut cursor = 0;
+    for (shard, server) in (0..).zip(&plane.shards) {
+        let (mut connection, mut cursor) = (server.connect().await, 0);
         loop {
             let step = migration.scan(shard, layout.version, cursor).await.expect("scans");
-            let digests = migration.digests(shard, layout.version, &step.keys).await.expect("digests");
-            for (key, digest) in step.keys.into_iter().zip(digests) {
+            for key in step.keys {
                 assert_eq!(key.shard(layout), shard, "{key} is misplaced");
+                let value = value(&mut connection, &key.physical(layout.version)).await;
                 // None: it expired, or was removed, since the scan.
-                all.extend(digest.map(|digest| (key, digest)));
+                all.extend(value.map(|value| (key, value)));
             }
             cursor = step.cursor;
             if cursor == 0 {
@@ -271,4 +275,38 @@ pub(crate) async fn contents(plane: &DataPlane, layout: &Layout) -> BTreeMap<Key
         }
     }
     all
+}
+
+/// What a key holds, read by plain commands: its type, and its parts in an order of their own where they have none.
+async fn value(connection: &mut MultiplexedConnection, key: &[u8]) -> Option<Value> {
+    let mut ask = async |command: &[&str]| {
+        let mut asked = redis::cmd(command[0]);
+        asked.arg(key).arg(&command[1..]);
+        asked.query_async::<redis::Value>(connection).await.expect("the server answers")
+    };
+    let kind: String = redis::from_redis_value(ask(&["TYPE"]).await).expect("a type");
+    let read: &[&str] = match kind.as_str() {
+        "none" => return None,
+        "string" => &["GET"],
+        "hash" => &["HGETALL"],
+        "set" => &["SMEMBERS"],
+        "list" => &["LRANGE", "0", "-1"],
+        other => panic!("{} is a {other}", String::from_utf8_lossy(key)),
+    };
+    let answer = ask(read).await;
+    let mut parts: Vec<Vec<u8>> = match kind.as_str() {
+        "string" => {
+            redis::from_redis_value::<Option<Vec<u8>>>(answer).expect("a string").into_iter().collect()
+        }
+        "hash" => {
+            let pairs: BTreeMap<Vec<u8>, Vec<u8>> = redis::from_redis_value(answer).expect("a hash");
+            pairs.into_iter().flat_map(|(field, value)| [field, value]).collect()
+        }
+        _ => redis::from_redis_value(answer).expect("members"),
+    };
+    if kind == "set" {
+        parts.sort_unstable();
+    }
+    // Redis has no empty values but strings: it is gone since its type was asked.
+    (!parts.is_empty()).then_some((kind, parts))
 }

@@ -2,6 +2,7 @@
 //! be run again.
 
 mod collecting;
+mod endings;
 mod faults;
 mod flow;
 mod hand;

@@ -80,6 +80,7 @@ impl Hand {
                 index,
                 parallelism: self.from.shards,
                 read_latency: None,
+                lost: Vec::new(),
                 patience: Duration::from_secs(5),
             };
             let (boot, failpoints) = (self.boot(), failpoints.clone());

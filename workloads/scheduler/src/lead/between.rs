@@ -61,9 +61,7 @@ impl Leader<'_> {
         if !self.topology.same_world(&new) {
             self.memory_since = new.epoch;
         }
-        if self.topology.target != new.target && self.guards != Guards::Ahead {
-            self.guards = Guards::Unknown;
-        }
+        self.guards = self.guards.followed(&self.topology, &new);
         self.take_over(new).await
     }
 
@@ -118,13 +116,20 @@ impl Leader<'_> {
         let Some(noted) = cutover::noted(&self.topology) else { return Ok(()) };
         if let Err(error) = self.tools.cutover.note(&self.topology).await {
             if !matches!(error, RdbError::Stale { .. }) && self.serving_notes(noted).await {
-                self.pending.unnoted_until = Some(Instant::now() + RETRY);
+                if self.noted == Some((noted.version, self.topology.epoch)) {
+                    // All had their guards under this topology. Who is silent now is asked again in its time.
+                    self.guards = Guards::Noting(noted.version);
+                } else {
+                    self.pending.unnoted_until = Some(Instant::now() + RETRY);
+                }
                 self.due = Instant::now();
             }
             return Err(error);
         }
         let (version, epoch) = (noted.version, self.topology.epoch);
-        tracing::info!(version, epoch, "what is written is noted for the other version");
+        if self.noted.replace((version, epoch)) != Some((version, epoch)) {
+            tracing::info!(version, epoch, "what is written is noted for the other version");
+        }
         self.guards = Guards::Noting(noted.version);
         self.pending.unnoted_until = None;
         self.due = Instant::now();

@@ -33,7 +33,8 @@ impl Cluster {
             let old = self.plane.topology().await;
             let mut new = old.clone();
             change(&mut new);
-            new.epoch = old.epoch + 1;
+            // As the operator does: under the next epoch a cut-over turns the guards.
+            new.epoch = old.epoch + if old.phase == Some(Phase::Cutover) { 2 } else { 1 };
             if self.control.flip(old.epoch, &new).await.is_ok() {
                 return new;
             }

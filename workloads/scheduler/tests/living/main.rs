@@ -5,6 +5,7 @@ mod cluster;
 mod graves;
 mod growing;
 mod playing;
+mod program;
 mod resharding;
 mod strategies;
 mod ticking;

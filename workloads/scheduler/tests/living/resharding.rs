@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use fortia_common::boot::Service;
 use fortia_common::failpoint::{Action as Fault, Failpoints};
-use fortia_common::records::Config;
+use fortia_common::records::{Config, GUARD};
 use fortia_common::topology::{Layout, Phase, Topology};
 use fortia_migrator::Work;
 use fortia_proto::world::v1::{Action, Command, Spawn, action};
 use fortia_rdb::control::ControlDb;
 use fortia_rdb::guard::{Guard, State};
+use fortia_testredis::CLUSTER;
 use fortia_vec::BlockPos;
 use fortia_world::order::Order;
 use fortia_world::{start, wire};
@@ -154,6 +155,28 @@ async fn what_was_written_since_the_flip_is_there_after_going_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guard_that_a_server_forgot_is_set_again_while_keys_are_carried() {
+    let mut cluster = Cluster::living(1).await;
+    let topology = cluster.plane.retarget(2, Phase::Copying).await;
+    let noting = [(1, State::Copying, 2), (1, State::Frozen, 2)];
+    guarded(&cluster, &noting).await;
+    // As the operator set it at first: what came after was in the last second before a crash.
+    let forgotten: Vec<String> = ["FCALL", "fortia_guard", "1", GUARD, CLUSTER, "shard-1", "1"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain([topology.epoch.to_string(), "1".into(), "frozen".into(), "0".into(), String::new()])
+        .collect();
+    let forgotten: Vec<&str> = forgotten.iter().map(String::as_str).collect();
+    cluster.plane.shards[1].run::<()>(&forgotten).await;
+    assert_eq!(guards(&cluster).await[1].target, 0);
+    guarded(&cluster, &noting).await;
+    let (target, _pods) = (topology.target.expect("a target"), cluster.pods(Work::Copy).await);
+    cluster.proven().await;
+    cluster.phase(Phase::Cutover).await;
+    cluster.flipped(target).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cut_over_that_takes_too_long_is_taken_back_and_tried_again_later() {
     let failpoints = Failpoints::default();
     let mut cluster = failing(1, 300, &failpoints).await;
@@ -201,6 +224,10 @@ async fn dies_at(point: &'static str) {
     settle(&cluster).await;
     let target = Layout { version: 2, shards: 2, ..cluster.plane.topology().await.serving };
     failpoints.arm(point, Fault::Stop).expect("a point");
+    if point == "cutover.retreated" {
+        // There is nothing to retreat from but a try that fails.
+        failpoints.arm_at("cutover.turned", Fault::Fail, 1).expect("a point");
+    }
     cluster.plane.retarget(2, Phase::Copying).await;
     let pods = cluster.pods(Work::Copy).await;
     if point != "noting.done" {
@@ -234,7 +261,7 @@ async fn a_leader_that_dies_before_the_guards_turn_is_followed_by_one_that_cuts_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_dies_after_the_guards_turned_is_followed_by_one_that_ends_it() {
-    for point in ["cutover.turned", "cutover.flipped"] {
+    for point in ["cutover.turned", "cutover.flipped", "cutover.retreated"] {
         dies_at(point).await;
     }
 }

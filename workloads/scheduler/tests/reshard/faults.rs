@@ -31,8 +31,15 @@ const OF_PODS: [&str; 14] = [
     "collecting.batch",
 ];
 /// Where the scheduler stands.
-const OF_SCHEDULER: [&str; 6] =
-    ["noting.done", "cutover.lag", "cutover.frozen", "cutover.drained", "cutover.turned", "cutover.flipped"];
+const OF_SCHEDULER: [&str; 7] = [
+    "noting.done",
+    "cutover.lag",
+    "cutover.frozen",
+    "cutover.drained",
+    "cutover.turned",
+    "cutover.flipped",
+    "cutover.retreated",
+];
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +133,10 @@ async fn faulted(
     if point == "copying.checkpointed" {
         // A checkpoint is written every second: the copy has to last so long.
         failpoints.arm("copying.batch_carried", Action::Pause(Duration::from_millis(1200))).expect("a point");
+    }
+    if point == "cutover.retreated" {
+        // There is nothing to retreat from but a try that fails.
+        failpoints.arm_at("cutover.drained", Action::Fail, 1).expect("a point");
     }
     let serving = scene.plane.topology().await.serving;
     let shards = if serving.shards == 2 { 3 } else { 2 };

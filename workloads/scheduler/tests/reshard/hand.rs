@@ -66,7 +66,7 @@ impl Hand {
             if let Ok(Some(old)) = self.control.topology().await {
                 let mut new = old.clone();
                 change(&mut new);
-                new.epoch = old.epoch + 1;
+                new.epoch = raised(&old);
                 if self.control.flip(old.epoch, &new).await.is_ok() {
                     return new;
                 }
@@ -80,6 +80,11 @@ impl Drop for Hand {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// The next epoch; while a cut-over is asked for the one after, since under the next the guards are turned.
+fn raised(topology: &Topology) -> u64 {
+    topology.epoch + if topology.phase == Some(Phase::Cutover) { 2 } else { 1 }
 }
 
 struct Operator {
@@ -135,8 +140,9 @@ impl Operator {
             (Phase::Copying | Phase::CatchingUp | Phase::Verifying, true) => Phase::Cutover,
             _ => return Ok(()),
         };
-        let new = Topology { epoch: topology.epoch + 1, phase: Some(next), ..topology };
-        self.control.flip(new.epoch - 1, &new).await
+        let (old, epoch) = (topology.epoch, raised(&topology));
+        let new = Topology { epoch, phase: Some(next), ..topology };
+        self.control.flip(old, &new).await
     }
 
     /// The version that does not serve goes from every server.
@@ -191,6 +197,7 @@ impl Operator {
             index: 0,
             parallelism: 8,
             read_latency: self.read_latency,
+            lost: Vec::new(),
             patience: Duration::from_secs(10),
         }
     }
