@@ -111,7 +111,9 @@ impl Cluster {
         for (i, region) in regions_of(self.radius).into_iter().enumerate() {
             parts.entry(owners(i)).or_default().push(region);
         }
-        self.territories.iter_mut().for_each(|territory| territory.refresh(&self.written.changed, &self.patches));
+        self.territories
+            .iter_mut()
+            .for_each(|territory| territory.refresh(&self.written.changed, &self.patches));
         let mut known: BTreeMap<usize, Territory> =
             self.owners.drain(..).zip(self.territories.drain(..)).collect();
         let nothing = || match &self.generator {
