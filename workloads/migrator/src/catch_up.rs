@@ -32,7 +32,7 @@ pub(crate) async fn rounds(pod: &Pod<'_>, attempt: &Attempt) -> Result<Lane, Mig
         let mut carried = 0;
         while carried < lag {
             let step = Instant::now();
-            let drained = lane.drain(attempt, STEP).await?;
+            let drained = lane.drain(attempt, pod.pace.batch(STEP)).await?;
             pod.report.change(|progress| progress.bytes += drained.bytes);
             tell(pod, drained.left);
             pod.failpoints.pass("catching_up.carried").await?;
@@ -59,7 +59,7 @@ pub(crate) async fn draining(
     mut lane: Lane,
 ) -> Result<Infallible, MigrateError> {
     loop {
-        let drained = lane.drain(attempt, STEP).await?;
+        let drained = lane.drain(attempt, pod.pace.batch(STEP)).await?;
         pod.report.change(|progress| progress.bytes += drained.bytes);
         tell(pod, drained.left);
         if drained.left <= SMALL {

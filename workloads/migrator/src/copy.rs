@@ -11,7 +11,7 @@ use fortia_rdb::migrate::engine::{Attempt, Checkpoint, Lane};
 use futures::future::try_join_all;
 
 use crate::MigrateError;
-use crate::pages::{self, LANES, Pages, Scan};
+use crate::pages::{self, Pages, Scan};
 use crate::pod::Pod;
 
 /// Time between two checkpoints.
@@ -57,11 +57,10 @@ pub(crate) async fn run(pod: &Pod<'_>, attempt: &Attempt) -> Result<(), MigrateE
     let (sender, pages) = Pages::new();
     let (shard, version) = (pod.job.index, pod.from.version);
     let scan = pages::scan(pod, Scan { shard, version, cursor, point: Some("copying.page_read") }, sender);
-    let lanes = try_join_all((0..LANES).map(|_| copying.lane(&pages)));
+    let lanes = try_join_all((0..pod.pace.lanes()).map(|_| copying.lane(&pages)));
     tokio::select! {
         done = async { tokio::try_join!(scan, lanes) } => drop(done?),
         never = copying.recording() => match never? {},
-        never = pod.counting() => match never {},
     }
     copying.record(true).await?;
     Ok(pod.failpoints.pass("copying.done").await?)

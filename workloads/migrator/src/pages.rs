@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Instant;
 
 use fortia_rdb::keyspace::KeyText;
 use tokio::sync::{Mutex, mpsc};
@@ -10,12 +9,8 @@ use tokio::sync::{Mutex, mpsc};
 use crate::MigrateError;
 use crate::pod::Pod;
 
-/// Names looked at in one step of a scan.
-const COUNT: u32 = 512;
 /// Pages read ahead of the lanes.
 const AHEAD: usize = 4;
-/// Lanes that work at once: servers answer one while another's batch is put together.
-pub(crate) const LANES: usize = 3;
 /// Value bytes a batch should have at most.
 const BATCH_BYTES: u64 = 256 << 10;
 /// Keys in the first batch of a class of which nothing is known.
@@ -58,16 +53,23 @@ pub(crate) struct Scan {
     pub(crate) point: Option<&'static str>,
 }
 
-/// Scans to the end.
+/// Scans to the end. About how many keys there are is told on the way, if nobody knows.
 pub(crate) async fn scan(pod: &Pod<'_>, scan: Scan, pages: mpsc::Sender<Page>) -> Result<(), MigrateError> {
     let mut lane = pod.engine.lane(pod.job.index).await?;
     let mut cursor = scan.cursor;
+    let mut total = Total::from(scan.cursor);
+    let unknown = pod.report.progress().total_keys.is_none();
+    let estimates = unknown && (scan.shard, scan.version) == (pod.job.index, pod.from.version);
     for number in 0.. {
-        let page = lane.page(scan.shard, scan.version, cursor, COUNT).await?;
+        let page = lane.page(scan.shard, scan.version, cursor, pod.pace.names()).await?;
         if let Some(point) = scan.point {
             pod.failpoints.pass(point).await?;
         }
         cursor = page.cursor;
+        if estimates {
+            let keys = total.seen(page.keys.len() as u64, cursor);
+            pod.report.change(|progress| progress.total_keys = Some(keys));
+        }
         // The lanes ended: with an error, which says more than this one could.
         if pages.send(Page { number, cursor, keys: page.keys }).await.is_err() || cursor == 0 {
             break;
@@ -76,20 +78,30 @@ pub(crate) async fn scan(pod: &Pod<'_>, scan: Scan, pages: mpsc::Sender<Page>) -
     Ok(())
 }
 
-/// How many keys of the source version the source has.
-pub(crate) async fn count(pod: &Pod<'_>) -> Result<u64, MigrateError> {
-    let mut lane = pod.engine.lane(pod.job.index).await?;
-    let (mut cursor, mut keys) = (0, 0);
-    loop {
-        let begun = Instant::now();
-        let page = lane.page(pod.job.index, pod.from.version, cursor, COUNT).await?;
-        keys += page.keys.len() as u64;
-        cursor = page.cursor;
-        if cursor == 0 {
-            return Ok(keys);
-        }
-        pod.pace.rest(begun.elapsed()).await;
+/// About how many keys there are, by how much of the server's table the keys seen so far were spread over: a scan counts
+/// its cursor up from the highest bit of the table's size. Good for a display; nothing else may depend on it.
+struct Total {
+    begun: f64,
+    keys: u64,
+}
+
+impl Total {
+    fn from(cursor: u64) -> Total {
+        Total { begun: behind(cursor), keys: 0 }
     }
+
+    /// Takes in a page of a scan that goes on at `cursor`.
+    fn seen(&mut self, keys: u64, cursor: u64) -> u64 {
+        self.keys += keys;
+        let end = if cursor == 0 { 1.0 } else { behind(cursor) };
+        let share = end - self.begun;
+        if share > 0.0 { (self.keys as f64 / share).round() as u64 } else { self.keys }
+    }
+}
+
+/// The share of a table that lies behind a cursor.
+fn behind(cursor: u64) -> f64 {
+    cursor.reverse_bits() as f64 / 2f64.powi(64)
 }
 
 /// How large values of each class of keys are, learned from batches: what a batch may take without filling memory.
@@ -153,6 +165,17 @@ mod tests {
 
     fn lengths(sizes: &Sizes, mut keys: Vec<KeyText>) -> Vec<usize> {
         sizes.batches(&mut keys, 128).iter().map(ExactSizeIterator::len).collect()
+    }
+
+    #[test]
+    fn about_how_many_keys_there_are_is_known_from_where_the_scan_is() {
+        // A table of eight places with a key each: cursors as the server gives them.
+        let mut total = Total::from(0);
+        let told: Vec<u64> = [4, 2, 6, 1, 5, 3, 7, 0].into_iter().map(|next| total.seen(1, next)).collect();
+        assert_eq!(told, [8; 8]);
+        let mut rest = Total::from(1);
+        assert_eq!((rest.seen(2, 3), rest.seen(2, 0)), (8, 8));
+        assert_eq!(Total::from(0).seen(5, 0), 5);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::pace::Pace;
-use crate::pages::{self, Sizes};
+use crate::pages::Sizes;
 use crate::report::{EVERY, Report};
 use crate::{Job, MigrateError, PAUSE, Work, catch_up, copy, verify};
 
@@ -251,10 +251,7 @@ impl Pod<'_> {
 
     async fn prove(&self, attempt: &Attempt) -> Result<Lives, MigrateError> {
         self.report.enter(Phase::Verifying).await;
-        let (lives, proof) = tokio::select! {
-            proven = verify::prove(self, attempt) => proven?,
-            never = self.counting() => match never {},
-        };
+        let (lives, proof) = verify::prove(self, attempt).await?;
         self.failpoints.pass("verifying.proven").await?;
         self.proven(&lives, proof);
         self.report.enter(Phase::Cutover).await;
@@ -324,19 +321,5 @@ impl Pod<'_> {
                 self.report.tell_or_warn().await;
             }
         }
-    }
-
-    /// Counts the source's keys beside the work, if they are not known: until then the total is unknown. Never ends.
-    pub(crate) async fn counting(&self) -> Infallible {
-        while self.report.progress().total_keys.is_none() {
-            match pages::count(self).await {
-                Ok(keys) => self.report.change(|progress| progress.total_keys = Some(keys)),
-                Err(error) => {
-                    tracing::debug!(index = self.job.index, %error, "keys cannot be counted now");
-                    tokio::time::sleep(EVERY).await;
-                }
-            }
-        }
-        std::future::pending().await
     }
 }

@@ -2,16 +2,17 @@
 //! difference is one, and how often it may be mended; nothing of where differences come from.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fortia_common::records::Proof;
 use fortia_rdb::keyspace::KeyText;
 use fortia_rdb::migrate::engine::{Attempt, Judged, Lane, Surplus};
+use fortia_rdb::migrate::names::{Buckets, Names};
 use futures::future::try_join_all;
 
 use crate::MigrateError;
-use crate::pages::{self, LANES, Pages, Scan};
+use crate::pages::{self, Pages, Scan};
 use crate::pod::{Lives, Pod};
 
 /// Keys compared at a time.
@@ -93,31 +94,67 @@ enum Side {
     Backward { source: u32 },
 }
 
+/// Targets that this pod looks at.
+fn own_targets(pod: &Pod<'_>) -> impl Iterator<Item = u32> {
+    let (sources, index) = (pod.from.shards, pod.job.index);
+    (0..sources.max(pod.to.shards)).filter(move |target| target % sources == index)
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Pass<'a> {
     pod: &'a Pod<'a>,
     attempt: &'a Attempt,
     expires: bool,
     found: Mutex<Found>,
     suspects: Mutex<Vec<KeyText>>,
+    /// Names the source has, by target.
+    names: Mutex<BTreeMap<u32, Names>>,
+}
+
+/// How names found on a target are accounted for.
+#[derive(Clone, Copy)]
+enum Account<'a> {
+    /// Those of the pod's own source are only counted; what others have is asked for.
+    Counting(&'a Mutex<Names>),
+    /// Those of its own source in these buckets are asked for, and nothing else.
+    Closely(&'a Buckets),
 }
 
 impl<'a> Pass<'a> {
     fn new(pod: &'a Pod<'a>, attempt: &'a Attempt, lives: &Lives) -> Pass<'a> {
-        Pass { pod, attempt, expires: lives.expires, found: Mutex::default(), suspects: Mutex::default() }
+        let names = Mutex::new(own_targets(pod).map(|target| (target, Names::default())).collect());
+        let (found, suspects) = (Mutex::default(), Mutex::default());
+        Pass { pod, attempt, expires: lives.expires, found, suspects, names }
     }
 
     fn found<T>(&self, change: impl FnOnce(&mut Found) -> T) -> T {
-        change(&mut self.found.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.found))
     }
 
+    /// Both ways at once: the servers answer one while they read the other.
     async fn run(self) -> Result<Found, MigrateError> {
         self.pod.report.change(|progress| progress.verified = 0);
-        self.forward().await?;
-        self.pod.failpoints.pass("verifying.backward").await?;
-        // Every target is looked at by one pod: keys of all sources are on it.
-        let Pod { job, from, to, .. } = self.pod;
-        for target in (0..from.shards.max(to.shards)).filter(|target| target % from.shards == job.index) {
-            self.backward(target).await?;
+        let mut counted = Vec::new();
+        let backward = async {
+            self.pod.failpoints.pass("verifying.backward").await?;
+            // Every target is looked at by one pod: keys of all sources are on it.
+            for target in own_targets(self.pod) {
+                let names = Mutex::default();
+                self.backward(target, Account::Counting(&names)).await?;
+                counted.push((target, names));
+            }
+            Ok(())
+        };
+        tokio::try_join!(self.forward(), backward)?;
+        for (target, there) in counted {
+            let here = lock(&self.names).remove(&target).unwrap_or_default();
+            let differing = lock(&there).differing(&here);
+            if let Some(buckets) = differing {
+                self.backward(target, Account::Closely(&buckets)).await?;
+            }
         }
         Ok(self.found.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
@@ -127,7 +164,7 @@ impl<'a> Pass<'a> {
         let (sender, pages) = Pages::new();
         let (shard, version) = (self.pod.job.index, self.pod.from.version);
         let scan = pages::scan(self.pod, Scan { shard, version, cursor: 0, point: None }, sender);
-        let lanes = try_join_all((0..LANES).map(|_| self.compare(&pages)));
+        let lanes = try_join_all((0..self.pod.pace.lanes()).map(|_| self.compare(&pages)));
         tokio::try_join!(scan, lanes)?;
         let suspects = self.take_suspects(0);
         let mut lane = self.pod.engine.lane(self.pod.job.index).await?;
@@ -137,6 +174,7 @@ impl<'a> Pass<'a> {
     async fn compare(&self, pages: &Pages) -> Result<(), MigrateError> {
         let mut lane = self.pod.engine.lane(self.pod.job.index).await?;
         while let Some(mut page) = pages.next().await {
+            self.count(&page.keys);
             let most = self.pod.pace.batch(BATCH);
             let batches = self.pod.sizes().batches(&mut page.keys, most);
             for batch in batches {
@@ -163,24 +201,35 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
+    /// Counts the source's names for the targets that are looked at here. A key that does not belong on the source is none
+    /// of its names.
+    fn count(&self, keys: &[KeyText]) {
+        let Pod { job, from, to, .. } = self.pod;
+        let mut names = lock(&self.names);
+        for key in keys.iter().filter(|key| key.shard(from) == job.index) {
+            if let Some(names) = names.get_mut(&key.shard(to)) {
+                names.add(key);
+            }
+        }
+    }
+
     fn suspect(&self, keys: Vec<KeyText>) {
-        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).extend(keys);
+        lock(&self.suspects).extend(keys);
     }
 
     /// All suspects, if there are so many.
     fn take_suspects(&self, least: usize) -> Vec<KeyText> {
-        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut suspects = lock(&self.suspects);
         if suspects.len() < least { Vec::new() } else { std::mem::take(&mut suspects) }
     }
 
     /// Every key of the new version on a target against the source it must have come from.
-    async fn backward(&self, target: u32) -> Result<(), MigrateError> {
+    async fn backward(&self, target: u32, account: Account<'_>) -> Result<(), MigrateError> {
         let (sender, pages) = Pages::new();
         let version = self.pod.to.version;
         let scan = pages::scan(self.pod, Scan { shard: target, version, cursor: 0, point: None }, sender);
         let unknown = Mutex::new(BTreeMap::new());
-        let lanes = try_join_all((0..LANES).map(|_| self.account(target, &pages, &unknown)));
-        tokio::try_join!(scan, lanes)?;
+        tokio::try_join!(scan, self.account(target, account, &pages, &unknown))?;
         for (source, keys) in unknown.into_inner().unwrap_or_else(PoisonError::into_inner) {
             let mut lane = self.pod.engine.lane(source).await?;
             self.judge(Side::Backward { source }, &mut lane, keys).await?;
@@ -191,19 +240,29 @@ impl<'a> Pass<'a> {
     async fn account(
         &self,
         target: u32,
+        account: Account<'_>,
         pages: &Pages,
         unknown: &Mutex<BTreeMap<u32, Vec<KeyText>>>,
     ) -> Result<(), MigrateError> {
-        let mut lane = self.pod.engine.lane(self.pod.job.index).await?;
-        while let Some(page) = pages.next().await {
+        let (mut lane, own) = (self.pod.engine.lane(self.pod.job.index).await?, self.pod.job.index);
+        while let Some(mut page) = pages.next().await {
             let begun = Instant::now();
             let mut misplaced = Vec::new();
-            for one in lane.surplus(target, page.keys).await? {
+            if let Account::Closely(buckets) = account {
+                page.keys.retain(|key| key.shard(&self.pod.from) == own && buckets.have(key));
+            }
+            let asked = |key: &KeyText| match account {
+                Account::Counting(names) => {
+                    lock(names).add(key);
+                    false
+                }
+                Account::Closely(_) => true,
+            };
+            for one in lane.surplus(target, page.keys, asked).await? {
                 match one {
                     Surplus::Misplaced(key) => misplaced.push(key),
                     Surplus::Unknown(key) => {
-                        let mut unknown = unknown.lock().unwrap_or_else(PoisonError::into_inner);
-                        unknown.entry(key.shard(&self.pod.from)).or_default().push(key);
+                        lock(unknown).entry(key.shard(&self.pod.from)).or_default().push(key);
                     }
                 }
             }
@@ -224,8 +283,8 @@ impl<'a> Pass<'a> {
         };
         for _ in 0..LOOKS {
             let (mut different, mut again) = (Vec::new(), Vec::new());
-            for key in keys {
-                match lane.judge(&key).await? {
+            for (judged, key) in lane.judge(&keys).await?.into_iter().zip(keys) {
+                match judged {
                     // A key that is gone from both has no digest.
                     Judged::Equal(digest) if side == Side::Forward => self.found(|found| {
                         found.equal += u64::from(digest != 0);

@@ -110,7 +110,12 @@ pub struct KeyText(Vec<u8>);
 impl KeyText {
     /// The text of a physical key of `version`; none when it is of another version or not of the world.
     pub fn of_physical(physical: &[u8], version: u64) -> Option<KeyText> {
-        let text = physical.strip_prefix(prefix(version).as_bytes())?;
+        KeyText::behind(physical, prefix(version).as_bytes())
+    }
+
+    /// As [`KeyText::of_physical`], with what keys of the version begin with.
+    pub(crate) fn behind(physical: &[u8], prefix: &[u8]) -> Option<KeyText> {
+        let text = physical.strip_prefix(prefix)?;
         (!is_own(text)).then(|| KeyText(text.to_vec()))
     }
 

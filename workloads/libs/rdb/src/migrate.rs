@@ -7,6 +7,7 @@ pub mod cutover;
 mod drain;
 pub mod engine;
 mod lane;
+pub mod names;
 mod read;
 mod wire;
 

@@ -9,12 +9,14 @@ use crate::keyspace::{self, KeyText};
 
 use super::carry::{self, Head};
 use super::engine::{Attempt, Compared, Judged, Surplus};
-use super::lane::Lane;
+use super::lane::{Lane, unexpected};
 use super::read::{self, Item, Kind, Outcome, Pieces, Reader};
 use super::wire::{Answers, Token, Wire};
 
 /// Keys asked for at once.
 const BATCH: usize = 512;
+/// Keys looked at closely at once: all is asked of each, and a large value holds the others up.
+const CLOSER: usize = 64;
 
 impl Lane {
     /// Compares keys of the source with what the targets have. `expires`: whether any may have an expiry. Keys that do
@@ -70,65 +72,98 @@ impl Lane {
         items
     }
 
-    /// Compares keys whose type was not the one taken for, or which are large, one by one. What still differs is suspect.
+    /// Compares keys whose type was not the one taken for, or which are large, by what they are. What still differs is
+    /// suspect.
     async fn look_closer(&mut self, items: &[Item<'_>], compared: &mut Compared) -> Result<(), RdbError> {
-        for item in items {
-            let here = whole(&mut self.reads, &self.prefixes[0], item.key).await?;
-            if let Some((kind, _)) = here {
-                self.guesses.learn(item.key, kind);
-            }
-            let Some(wire) = &mut self.wires[item.target as usize] else { continue };
-            let there = whole(wire, &self.prefixes[1], item.key).await?;
-            match here {
-                Some((_, digest)) if here == there => {
-                    compared.equal += 1;
-                    compared.digest = compared.digest.wrapping_add(digest);
+        for some in items.chunk_by(|a, b| a.target == b.target).flat_map(|of_one| of_one.chunks(CLOSER)) {
+            let keys: Vec<&KeyText> = some.iter().map(|item| item.key).collect();
+            let here = wholes(&mut self.reads, &self.prefixes[0], &keys).await?;
+            let Some(wire) = &mut self.wires[some[0].target as usize] else { continue };
+            let there = wholes(wire, &self.prefixes[1], &keys).await?;
+            for ((key, here), there) in keys.into_iter().zip(here).zip(there) {
+                if let Some((kind, _)) = here {
+                    self.guesses.learn(key, kind);
                 }
-                // Gone on both sides since the page was read.
-                None if there.is_none() => {}
-                _ => compared.suspects.push(item.key.clone()),
+                match here {
+                    Some((_, digest)) if here == there => {
+                        compared.equal += 1;
+                        compared.digest = compared.digest.wrapping_add(digest);
+                    }
+                    // Gone on both sides since the page was read.
+                    None if there.is_none() => {}
+                    _ => compared.suspects.push(key.clone()),
+                }
             }
         }
         Ok(())
     }
 
-    /// Looks at one suspect again, so that a write in between is not taken for a difference.
+    /// Looks at suspects again, so that a write in between is not taken for a difference. One answer a key.
     ///
     /// # Errors
     /// When a shard does not answer.
-    pub async fn judge(&mut self, key: &KeyText) -> Result<Judged, RdbError> {
+    pub async fn judge(&mut self, keys: &[KeyText]) -> Result<Vec<Judged>, RdbError> {
         self.settle().await?;
-        let target = key.shard(&self.shared.to);
-        let dirty = keyspace::dirty(self.shared.from.version);
-        let here = whole(&mut self.reads, &self.prefixes[0], key).await?;
-        // After the value: one written and drained in between must not pass for a value that nobody writes.
-        let mut noted = is_noted(&mut self.reads, &dirty, key).await?;
-        self.wire(target).await?;
-        let Some(wire) = &mut self.wires[target as usize] else { return Ok(Judged::Dirty) };
-        let there = whole(wire, &self.prefixes[1], key).await?;
-        if here == there {
-            return Ok(Judged::Equal(here.map_or(0, |(_, digest)| digest)));
+        let mut judged = vec![Judged::Dirty; keys.len()];
+        let mut by_target: Vec<(u32, usize)> =
+            keys.iter().enumerate().map(|(at, key)| (key.shard(&self.shared.to), at)).collect();
+        by_target.sort_unstable();
+        for some in by_target.chunk_by(|a, b| a.0 == b.0).flat_map(|of_one| of_one.chunks(CLOSER)) {
+            let these: Vec<&KeyText> = some.iter().map(|(_, at)| &keys[*at]).collect();
+            let found = self.judge_some(some[0].0, &these).await?;
+            for ((_, at), found) in some.iter().zip(found) {
+                judged[*at] = found;
+            }
         }
-        noted |= is_noted(&mut self.reads, &dirty, key).await?;
-        let again = whole(&mut self.reads, &self.prefixes[0], key).await?;
-        Ok(if noted || again != here { Judged::Dirty } else { Judged::Different })
+        Ok(judged)
     }
 
-    /// Which of these keys, found on a target, the sources do not account for: neither have nor have noted.
+    async fn judge_some(&mut self, target: u32, keys: &[&KeyText]) -> Result<Vec<Judged>, RdbError> {
+        let dirty = keyspace::dirty(self.shared.from.version);
+        let here = wholes(&mut self.reads, &self.prefixes[0], keys).await?;
+        // After the values: one written and drained in between must not pass for a value that nobody writes.
+        let noted = are_noted(&mut self.reads, &dirty, keys).await?;
+        self.wire(target).await?;
+        let Some(wire) = &mut self.wires[target as usize] else { return Ok(vec![Judged::Dirty; keys.len()]) };
+        let there = wholes(wire, &self.prefixes[1], keys).await?;
+        let mut judged: Vec<Judged> =
+            here.iter().map(|here| Judged::Equal(here.map_or(0, |(_, d)| d))).collect();
+        let differ: Vec<usize> = (0..keys.len()).filter(|at| here[*at] != there[*at]).collect();
+        if differ.is_empty() {
+            return Ok(judged);
+        }
+        let these: Vec<&KeyText> = differ.iter().map(|at| keys[*at]).collect();
+        let noted_since = are_noted(&mut self.reads, &dirty, &these).await?;
+        let again = wholes(&mut self.reads, &self.prefixes[0], &these).await?;
+        for ((at, noted_since), again) in differ.into_iter().zip(noted_since).zip(again) {
+            let written = noted[at] || noted_since || again != here[at];
+            judged[at] = if written { Judged::Dirty } else { Judged::Different };
+        }
+        Ok(judged)
+    }
+
+    /// Which of these keys, found on a target, the sources do not account for: neither have nor have noted. `asked`:
+    /// whether a key of the lane's own source is looked for there; those of others always are.
     ///
     /// # Errors
     /// When a shard does not answer.
-    pub async fn surplus(&mut self, target: u32, keys: Vec<KeyText>) -> Result<Vec<Surplus>, RdbError> {
+    pub async fn surplus(
+        &mut self,
+        target: u32,
+        keys: Vec<KeyText>,
+        mut asked: impl FnMut(&KeyText) -> bool,
+    ) -> Result<Vec<Surplus>, RdbError> {
         self.settle().await?;
         let (from, to) = (self.shared.from, self.shared.to);
         let mut by_source: Vec<Vec<KeyText>> = vec![Vec::new(); from.shards.max(1) as usize];
         let mut surplus = Vec::new();
         for key in keys {
             let hash = xxh3_64(key.as_bytes());
-            if place(hash, to.shards, to.placement) == target {
-                by_source[place(hash, from.shards, from.placement) as usize].push(key);
-            } else {
+            let source = place(hash, from.shards, from.placement);
+            if place(hash, to.shards, to.placement) != target {
                 surplus.push(Surplus::Misplaced(key));
+            } else if source != self.source || asked(&key) {
+                by_source[source as usize].push(key);
             }
         }
         for (source, keys) in (0..).zip(by_source) {
@@ -164,16 +199,9 @@ impl Lane {
         unknown.retain(|key| !lacks.contains(key));
         let dirty = keyspace::dirty(self.shared.from.version);
         let wire = self.wire(source).await?;
-        let mut still = missing(wire, &prefixes[0], unknown).await?;
-        let mut at = 0;
-        while let Some(key) = still.get(at) {
-            if is_noted(wire, &dirty, key).await? {
-                still.swap_remove(at);
-            } else {
-                at += 1;
-            }
-        }
-        Ok(still)
+        let still = missing(wire, &prefixes[0], unknown).await?;
+        let noted = are_noted(wire, &dirty, &still.iter().collect::<Vec<_>>()).await?;
+        Ok(still.into_iter().zip(noted).filter_map(|(key, noted)| (!noted).then_some(key)).collect())
     }
 
     /// Removes keys from a target on which they do not belong.
@@ -221,6 +249,10 @@ fn seed(key: &KeyText, kind: Kind, expires: u64) -> u64 {
 }
 
 fn of(key: &KeyText, kind: Kind, expires: u64, answers: Answers<'_>, parts: &[Token]) -> u128 {
+    if let (Kind::String, [part]) = (kind, parts) {
+        // The same number, for half the time that a digest in pieces takes.
+        return xxh3_128_with_seed(answers.bytes(*part).unwrap_or_default(), seed(key, kind, expires));
+    }
     let mut digest = Digest::new(kind, seed(key, kind, expires));
     digest.add(answers, parts);
     digest.done()
@@ -268,29 +300,46 @@ impl Digest {
     }
 }
 
-/// What one key holds, however large: its type and the digest of its value; none when there is no such key.
-async fn whole(wire: &mut Wire, prefix: &[u8], key: &KeyText) -> Result<Option<(Kind, u128)>, RdbError> {
-    let kinds = read::kinds(wire, prefix, &[key]).await?;
-    let Some(kind) = kinds.into_iter().flatten().next() else { return Ok(None) };
-    let expires = read::expiry(wire, prefix, key).await?;
-    let item = Item { key, kind, target: 0 };
-    read::ask(wire, prefix, &[item], false);
-    let answers = wire.answers().await?;
-    match read::outcomes(answers, &[item], false)?.first() {
-        Some(Outcome::Value { parts, .. }) => {
-            return Ok(Some((kind, of(key, kind, expires, answers, parts))));
+/// What keys hold, however large: type and digest of the value; none when there is no such key.
+async fn wholes(
+    wire: &mut Wire,
+    prefix: &[u8],
+    keys: &[&KeyText],
+) -> Result<Vec<Option<(Kind, u128)>>, RdbError> {
+    let mut found = vec![None; keys.len()];
+    let (mut at, mut items, mut expires) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, (kind, expiry)) in read::kinds_and_expiries(wire, prefix, keys).await?.into_iter().enumerate() {
+        if let Some(kind) = kind {
+            at.push(i);
+            items.push(Item { key: keys[i], kind, target: 0 });
+            expires.push(expiry);
         }
-        Some(Outcome::Large) => {}
-        // Gone since its type was asked.
-        _ => return Ok(None),
     }
-    let mut digest = Digest::new(kind, seed(key, kind, expires));
-    let mut pieces = Pieces::of(kind);
-    while !pieces.done {
-        let piece = pieces.next(wire, prefix, key).await?;
-        digest.add(piece.answers, piece.parts);
+    let mut large = Vec::new();
+    read::ask(wire, prefix, &items, false);
+    let answers = wire.answers().await?;
+    for (n, outcome) in read::outcomes(answers, &items, false)?.into_iter().enumerate() {
+        match outcome {
+            Outcome::Value { parts, .. } => {
+                let digest = of(items[n].key, items[n].kind, expires[n], answers, parts);
+                found[at[n]] = Some((items[n].kind, digest));
+            }
+            Outcome::Large => large.push(n),
+            // Gone since its type was asked.
+            Outcome::Unsure => {}
+        }
     }
-    Ok(Some((kind, digest.done())))
+    for n in large {
+        let Item { key, kind, .. } = items[n];
+        let mut digest = Digest::new(kind, seed(key, kind, expires[n]));
+        let mut pieces = Pieces::of(kind);
+        while !pieces.done {
+            let piece = pieces.next(wire, prefix, key).await?;
+            digest.add(piece.answers, piece.parts);
+        }
+        found[at[n]] = Some((kind, digest.done()));
+    }
+    Ok(found)
 }
 
 /// Which of these keys a server lacks.
@@ -311,7 +360,20 @@ async fn missing(wire: &mut Wire, prefix: &[u8], keys: Vec<KeyText>) -> Result<V
     Ok(lacks)
 }
 
-async fn is_noted(wire: &mut Wire, dirty: &str, key: &KeyText) -> Result<bool, RdbError> {
-    wire.command(&[b"HEXISTS", dirty.as_bytes(), key.as_bytes()]);
-    Ok(wire.answers().await?.int()? == 1)
+async fn are_noted(wire: &mut Wire, dirty: &str, keys: &[&KeyText]) -> Result<Vec<bool>, RdbError> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    wire.begin(2 + keys.len());
+    wire.arg(b"HMGET");
+    wire.arg(dirty.as_bytes());
+    keys.iter().for_each(|key| wire.arg(key.as_bytes()));
+    let answers = wire.answers().await?;
+    answers.refused()?;
+    match answers.tokens {
+        [Token::Array(_), stamps @ ..] if stamps.len() == keys.len() => {
+            Ok(stamps.iter().map(|stamp| *stamp != Token::Nil).collect())
+        }
+        _ => Err(unexpected(answers)),
+    }
 }

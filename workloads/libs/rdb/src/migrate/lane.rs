@@ -93,9 +93,10 @@ impl Lane {
         };
         let next = answers.bytes(*next).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
         let names = names.iter().filter_map(|name| answers.bytes(*name));
+        let prefix = keyspace::prefix(version);
         Ok(Page {
             cursor: next.ok_or_else(|| unexpected(answers))?,
-            keys: names.filter_map(|name| KeyText::of_physical(name, version)).collect(),
+            keys: names.filter_map(|name| KeyText::behind(name, prefix.as_bytes())).collect(),
         })
     }
 

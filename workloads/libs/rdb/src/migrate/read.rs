@@ -4,6 +4,7 @@
 use crate::RdbError;
 use crate::keyspace::KeyText;
 
+use super::lane::unexpected;
 use super::wire::{Answers, PIECE, Token, Wire};
 
 /// Types of values a world has.
@@ -212,6 +213,31 @@ pub(super) async fn kinds(
     answers.refused()?;
     let word = |token: &Token| answers.bytes(*token).unwrap_or_default();
     keys.iter().zip(answers.tokens).map(|(key, token)| Kind::parse(key, word(token))).collect()
+}
+
+/// Asks what keys are and when they expire (Unix ms; 0: never), whatever was guessed.
+pub(super) async fn kinds_and_expiries(
+    wire: &mut Wire,
+    prefix: &[u8],
+    keys: &[&KeyText],
+) -> Result<Vec<(Option<Kind>, u64)>, RdbError> {
+    for key in keys {
+        for name in [b"TYPE".as_slice(), b"PEXPIRETIME"] {
+            wire.begin(2);
+            wire.arg(name);
+            wire.joined(prefix, key.as_bytes());
+        }
+    }
+    let answers = wire.answers().await?;
+    answers.refused()?;
+    let both = |(key, told): (&&KeyText, &[Token])| match told {
+        [kind, Token::Int(at)] => {
+            let kind = Kind::parse(key, answers.bytes(*kind).unwrap_or_default())?;
+            Ok((kind, u64::try_from(*at).unwrap_or_default()))
+        }
+        _ => Err(unexpected(answers)),
+    };
+    keys.iter().zip(answers.tokens.chunks(2)).map(both).collect()
 }
 
 /// Reads one large value by pieces; each holds whole elements. A hash's or set's element may come twice.
