@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::records::{self, Records};
 use super::validate::{Plan, bytes};
-use super::{Context, authority};
+use super::{Context, authority, health};
 use crate::build::names::{GROUP, GroupId, INSTANCE, REDIS_PORT};
 use crate::build::secrets::Passwords;
 use crate::controller::reconcile::Error;
@@ -47,6 +47,8 @@ pub(super) struct Observed {
     pub(super) rights: BTreeMap<String, Vec<u64>>,
     /// Whether the tick stood still for long.
     pub(super) stalled: bool,
+    /// Replicas of serving groups that have not followed their primary for long.
+    pub(super) apart: Vec<String>,
     pub(super) now: Timestamp,
 }
 
@@ -80,6 +82,7 @@ pub(super) async fn observe(
         leftovers: None,
         rights: BTreeMap::new(),
         stalled: false,
+        apart: Vec::new(),
         now: Timestamp::now(),
     };
     let Some(passwords) = seen.passwords.clone() else { return Ok(seen) };
@@ -105,7 +108,7 @@ pub(super) async fn observe(
         seen.volumes = volumes(context, plan).await?;
         seen.leftovers = leftovers(context, plan, status, &seen, &passwords, planned).await;
     }
-    remembered(context, plan, &mut seen).await;
+    remembered(context, plan, status, &mut seen).await;
     Ok(seen)
 }
 
@@ -292,19 +295,16 @@ fn unrecorded<'a>(
         .collect()
 }
 
-async fn remembered(context: &Context, plan: &Plan, seen: &mut Observed) {
+async fn remembered(context: &Context, plan: &Plan, status: &FortiaClusterStatus, seen: &mut Observed) {
     let mut memory = context.memory.lock().await;
     let memory = memory.entry(plan.uid.clone()).or_default();
+    let now = std::time::Instant::now();
+    seen.apart = health::lasting(&mut memory.apart, health::apart(plan, status, &seen.nodes), now);
     seen.rights = memory.rights.iter().map(|(run, versions)| (run.clone(), versions.clone())).collect();
     if let Some(tick) = seen.records.as_ref().and_then(|records| records.tick) {
-        let now = std::time::Instant::now();
-        match memory.ticked {
-            Some((last, since)) if last == tick => {
-                let patience = (plan.config.world.tick_period_ms * 10).max(30_000);
-                seen.stalled = since.elapsed().as_millis() > u128::from(patience);
-            }
-            _ => memory.ticked = Some((tick, now)),
-        }
+        let patience = health::patience(plan.config.world.tick_period_ms);
+        seen.stalled = health::stalled(memory.ticked, status, tick, now, patience);
+        memory.ticked = memory.ticked.filter(|(last, _)| *last == tick).or(Some((tick, now)));
     }
 }
 

@@ -78,7 +78,8 @@ fn unknown(seen: &Observed<'_>) -> Option<Step> {
 fn failed(spec: &Spec, now: &Rebalance, why: &str) -> Step {
     let message = format!("the migrate Job failed: {why}");
     let reason = if now.rollback { Reason::RollbackFailed } else { Reason::RebalanceFailed };
-    abort(now, Some(FailedRebalance { generation: spec.generation, reason, message }))
+    let (shards, placement) = (now.to.shards, now.to.placement);
+    abort(now, Some(FailedRebalance { generation: spec.generation, shards, placement, reason, message }))
 }
 
 /// Whether every source shard is carried and proven, by the word of its pod.
