@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -185,9 +186,41 @@ func clientCommand(s *selection, use, short string) *cobra.Command {
 					return err
 				}
 			}
+			if set, err := keepCaches(c); err != nil {
+				return err
+			} else if set && use == "helm" {
+				// Helm has looked at them before any of this began.
+				return syscall.Exec("/proc/self/exe", os.Args, os.Environ())
+			}
 			components[use](append([]string{use}, args...))
 			return nil
 		}}
+}
+
+// cacheFolders are where kubectl and helm keep what they have fetched, by the variable that says so.
+var cacheFolders = map[string]string{
+	"KUBECACHEDIR":     "kubectl",
+	"HELM_CACHE_HOME":  "helm/cache",
+	"HELM_CONFIG_HOME": "helm/config",
+	"HELM_DATA_HOME":   "helm/data",
+}
+
+// keepCaches lets clients of a cluster that is up keep their caches in its folder, which goes with it; what the user has
+// set stays. It tells whether it set anything.
+func keepCaches(c Cluster) (set bool, err error) {
+	if _, err := os.Stat(c.Dir); err != nil {
+		return false, nil // kubectl of another cluster: its caches are the user's own
+	}
+	for variable, folder := range cacheFolders {
+		if os.Getenv(variable) != "" {
+			continue
+		}
+		if err := os.Setenv(variable, c.path("clients", folder)); err != nil {
+			return set, err
+		}
+		set = true
+	}
+	return set, nil
 }
 
 func componentCommand(name string) *cobra.Command {

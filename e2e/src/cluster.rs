@@ -85,6 +85,19 @@ impl Cluster {
         Ok(Cluster { source: Source::Local(name.into()), program, kubeconfig })
     }
 
+    /// The local cluster `name` if it is up, or the current context: nothing is started.
+    pub async fn running(name: &str) -> Option<Cluster> {
+        if std::env::var("CLUSTER").is_ok_and(|value| value == "current") {
+            return Cluster::up(name).await.ok();
+        }
+        let program = root().join("build/fortia-cluster");
+        // A kubeconfig alone may be left of a machine that was restarted.
+        run(Command::new(&program).args(["status", "--name", name])).await.ok()?;
+        let path = run(Command::new(&program).args(["kubeconfig", "--name", name])).await.ok()?;
+        let kubeconfig = Some(PathBuf::from(path.trim()));
+        Some(Cluster { source: Source::Local(name.into()), program, kubeconfig })
+    }
+
     /// Where it comes from.
     pub fn source(&self) -> &Source {
         &self.source

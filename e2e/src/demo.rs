@@ -38,6 +38,9 @@ pub enum DemoError {
     /// There is no world to re-shard.
     #[error("there is no world: make demo brings one up")]
     NoWorld,
+    /// A number of shards that no world has.
+    #[error("N={0}: a world has 1 to 64 shards, like make demo-reshard N=3")]
+    Shards(u32),
     /// The machine's cgroups do not tell what pods take.
     #[error("processor time of the pods cannot be read from /sys/fs/cgroup; is the local cluster `demo` up?")]
     Unmeasured,
@@ -86,8 +89,10 @@ pub async fn up(say: Say<'_>) -> Result<(), DemoError> {
 /// # Errors
 /// When the demo is not up, or the re-sharding does not come to its flip.
 pub async fn reshard(shards: u32, say: Say<'_>, redraw: Say<'_>) -> Result<(), DemoError> {
-    let cluster = Cluster::up(NAME).await?;
-    let fortia = Fortia::find(&cluster, NAMESPACE, WORLD).await?.ok_or(DemoError::NoWorld)?;
+    if !(1..=64).contains(&shards) {
+        return Err(DemoError::Shards(shards));
+    }
+    let fortia = world().await?;
     let before = fortia.object().await?["status"]["layout"].clone();
     if before["shards"] == shards {
         say(format!("the world has {shards} shards already"));
@@ -97,9 +102,8 @@ pub async fn reshard(shards: u32, say: Say<'_>, redraw: Say<'_>) -> Result<(), D
     fortia.scale(shards).await?;
     let mut last = String::new();
     let seen = |object: &Value| {
-        let bar = fortia::condition(object, "Progressing").and_then(|c| c["message"].as_str());
-        let line = bar.unwrap_or_default().to_owned();
-        if line != last {
+        let line = bar(object, &before);
+        if !line.is_empty() && line != last {
             redraw(line.clone());
             last = line;
         }
@@ -144,6 +148,7 @@ pub async fn down(say: Say<'_>) -> Result<(), DemoError> {
 /// # Errors
 /// When the demo is not up on a local cluster.
 pub async fn idle(say: Say<'_>) -> Result<(), DemoError> {
+    world().await?;
     background::stop(&state("players")).await?;
     tokio::time::sleep(Duration::from_secs(10)).await;
     let before = usage::pod_cpu_seconds(NAME).ok_or(DemoError::Unmeasured)?;
@@ -153,6 +158,38 @@ pub async fn idle(say: Say<'_>) -> Result<(), DemoError> {
     let cores = (after - before) / begun.elapsed().as_secs_f64();
     say(format!("figure demo.idle_cores {cores:.2} cores"));
     Ok(())
+}
+
+/// The demo's world, if it is up: nothing is brought up for the asking.
+async fn world() -> Result<Fortia, DemoError> {
+    let cluster = Cluster::running(NAME).await.ok_or(DemoError::NoWorld)?;
+    // A context without Fortia does not know what is asked for.
+    Fortia::find(&cluster, NAMESPACE, WORLD).await.ok().flatten().ok_or(DemoError::NoWorld)
+}
+
+/// How far the re-sharding is, in one line. A small world is carried between two looks: after the flip the line says what
+/// was, so that its end is always seen.
+fn bar(object: &Value, before: &Value) -> String {
+    let (layout, rebalance) = (&object["status"]["layout"], &object["status"]["rebalance"]);
+    let flipped = layout["version"].as_u64() > before["version"].as_u64();
+    match rebalance["keys"].as_u64().filter(|_| flipped) {
+        Some(keys) => format!(
+            "v{}→v{}, {}→{} shards  {} [{}] 100 %  {keys} keys carried, {} compared equal",
+            before["version"],
+            layout["version"],
+            before["shards"],
+            layout["shards"],
+            rebalance["phase"].as_str().unwrap_or_default(),
+            "#".repeat(20),
+            rebalance["proof"]["keys"]
+        ),
+        // What is told before the re-sharding begins is of something else.
+        None if rebalance.is_null() => String::new(),
+        None => {
+            let told = fortia::condition(object, "Progressing").and_then(|c| c["message"].as_str());
+            told.unwrap_or_default().to_owned()
+        }
+    }
 }
 
 /// Waits for Ready, telling each change of phase and message; whether there was anything to wait for.
@@ -231,7 +268,7 @@ async fn remove_from(cluster: &Cluster, say: Say<'_>) -> Result<(), DemoError> {
 
 fn closing(fortia: &Fortia, auth: &str, game: &str) -> Vec<String> {
     let kubectl = match fortia.cluster.kubeconfig() {
-        Some(path) => format!("build/fortia-cluster kubectl --kubeconfig {}", path.display()),
+        Some(_) => format!("build/fortia-cluster --name {NAME} kubectl"),
         None => "kubectl".into(),
     };
     let at = format!("-n {} fortiacluster {}", fortia.namespace, fortia.name);
@@ -260,4 +297,34 @@ fn figures(cluster: &Cluster, say: Say<'_>) {
 
 fn state(name: &str) -> PathBuf {
     root().join("build/demo").join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn a_number_of_shards_that_no_world_has_is_refused_in_words_alone() {
+        for shards in [0, 65] {
+            let refused = reshard(shards, &mut |_| {}, &mut |_| {}).await.expect_err("refused").to_string();
+            assert!(refused.starts_with(&format!("N={shards}: a world has 1 to 64 shards")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_re_sharding_is_a_full_bar_however_short_it_was() {
+        let before = json!({"version": 1, "shards": 2});
+        let object = |status: Value| json!({ "status": status });
+        let none = object(json!({"layout": before}));
+        assert_eq!(bar(&none, &before), "");
+        let runs = object(json!({"layout": before, "rebalance": {"phase": "Copying", "keys": 3},
+            "conditions": [{"type": "Progressing", "message": "v1→v2 Copying"}]}));
+        assert_eq!(bar(&runs, &before), "v1→v2 Copying");
+        let over = object(json!({"layout": {"version": 2, "shards": 3},
+            "rebalance": {"phase": "Retaining", "keys": 700, "proof": {"keys": 698}}}));
+        let line =
+            "v1→v2, 2→3 shards  Retaining [####################] 100 %  700 keys carried, 698 compared equal";
+        assert_eq!(bar(&over, &before), line);
+    }
 }

@@ -5,9 +5,10 @@ use std::error::Error;
 use fortia_e2e::shared;
 
 /// A spec, the field that must be named, and what the message must say to do.
-const BAD: [(&str, &str, &str); 9] = [
+const BAD: [(&str, &str, &str); 10] = [
     ("{redisShards: 0}", "redisShards", "between 1 and 64"),
     ("{redisShards: 65}", "redisShards", "between 1 and 64"),
+    ("{redisShards: 1000}", "redisShards", "more than 64 has not been tried"),
     ("{}", "redisShards", "Required value"),
     ("{redisShards: 2, world: {tickPeriod: 1ms}}", "tickPeriod", "between 50ms and 1m, like 250ms or 1s"),
     ("{redisShards: 2, world: {radius: 0}}", "radius", "between 1 and 512"),

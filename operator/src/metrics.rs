@@ -48,12 +48,12 @@ impl Metrics {
         registry.register("cluster_version", "Database version that serves", metrics.version.clone());
         registry.register(
             "rebalance_percent",
-            "Keys carried by the running re-sharding, in percent",
+            "Keys carried by the running re-sharding, in percent; absent while none runs",
             metrics.rebalance_percent.clone(),
         );
         registry.register(
             "rebalance_pause_ms",
-            "Write pause of the last re-sharding",
+            "Write pause of the last re-sharding; absent before the first",
             metrics.pause_ms.clone(),
         );
         registry.register(
@@ -85,22 +85,13 @@ impl Metrics {
         self.shards.get_or_create(&labels).set(i64::from(status.shards));
         self.version.get_or_create(&labels).set(number(status.version));
         self.of_rebalance(&labels, status.rebalance.as_ref());
-        self.pause_ms.get_or_create(&labels).set(number(status.last_pause_ms.unwrap_or_default()));
+        put(&self.pause_ms, &labels, status.last_pause_ms.map(number));
     }
 
     /// What is not known is absent, not zero.
     fn of_rebalance(&self, labels: &OfCluster, running: Option<&Rebalance>) {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let put = |family: &Family<OfCluster, Gauge>, labels: &OfCluster, value: Option<i64>| match value {
-            Some(value) => {
-                family.get_or_create(labels).set(value);
-            }
-            None => {
-                family.remove(labels);
-            }
-        };
-        let percent = running.map_or(Some(100), |r| r.percent.map(i64::from));
-        put(&self.rebalance_percent, labels, percent);
+        put(&self.rebalance_percent, labels, running.and_then(|r| r.percent).map(i64::from));
         put(&self.bytes, labels, running.map(|r| number(r.bytes)));
         put(&self.lag, labels, running.and_then(|r| r.lag).map(number));
         put(&self.tries, labels, running.map(|r| r.cutover.as_ref().map_or(0, |c| i64::from(c.tries))));
@@ -130,6 +121,41 @@ impl Metrics {
     }
 }
 
+fn put(family: &Family<OfCluster, Gauge>, labels: &OfCluster, value: Option<i64>) {
+    match value {
+        Some(value) => {
+            family.get_or_create(labels).set(value);
+        }
+        None => {
+            family.remove(labels);
+        }
+    }
+}
+
 fn with(labels: &OfCluster, name: &'static str, value: &str) -> OfCluster {
     labels.iter().cloned().chain([(name, value.to_owned())]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_world_that_was_never_re_sharded_no_percent_and_no_pause_are_told() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let told = |status: &FortiaClusterStatus| {
+            metrics.of_cluster("worlds", "midgard", status);
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
+            ["rebalance_percent{", "rebalance_pause_ms{"].map(|name| text.contains(name))
+        };
+        let mut status = FortiaClusterStatus::default();
+        assert_eq!(told(&status), [false, false]);
+        status.rebalance = Some(Rebalance { percent: Some(7), ..Rebalance::default() });
+        status.last_pause_ms = Some(3);
+        assert_eq!(told(&status), [true, true]);
+        status.rebalance = None;
+        assert_eq!(told(&status), [false, true]);
+    }
 }

@@ -54,6 +54,7 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
+	defer forget(traces(leftBehind))
 	b := builder{bins: *bins, out: folder, suite: *suite}
 	started, built := time.Now(), 0
 	for _, name := range names {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fitting::unknown;
 use crate::crd::spec::Placement;
 
 /// Lets a planned re-sharding begin, where approval is required: its ticket, like `v2-3-modulo-1`.
@@ -52,7 +53,13 @@ pub fn read(annotations: &BTreeMap<String, String>) -> Asked {
         }
         plan
     });
-    Asked { approved: annotations.get(APPROVE).cloned(), aborts, back_to, plan, unread }
+    Asked {
+        approved: annotations.get(APPROVE).cloned(),
+        aborts,
+        back_to,
+        plan,
+        unread: unread.or_else(|| unknown(annotations)),
+    }
 }
 
 fn wanted(text: &str) -> Option<(u32, Option<Placement>)> {

@@ -161,7 +161,7 @@ fn follow_epoch(plan: &Plan, stored: Option<&Topology>, next: &mut FortiaCluster
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::controller::authority::{left_over, surplus};
     use crate::controller::records::Records;
@@ -177,7 +177,7 @@ mod tests {
     const THREE: Layout = Layout { version: 2, shards: 3, placement: Placement::Modulo };
 
     /// A running cluster of two shards and one server a group.
-    fn running() -> FortiaClusterStatus {
+    pub(in crate::controller) fn running() -> FortiaClusterStatus {
         let group = |group: GroupId| Group {
             name: group.to_string(),
             primary: format!("midgard-{group}-0"),
@@ -194,14 +194,14 @@ mod tests {
         }
     }
 
-    fn carrying(phase: Phase) -> FortiaClusterStatus {
+    pub(in crate::controller) fn carrying(phase: Phase) -> FortiaClusterStatus {
         let rebalance =
             Rebalance { phase, from: TWO, to: THREE, accepted: true, opened: true, ..Rebalance::default() };
         FortiaClusterStatus { rebalance: Some(rebalance), ..running() }
     }
 
     /// What is seen of it when all is well; `stored`: the control database's topology.
-    fn seen(status: &FortiaClusterStatus, stored: Option<Topology>) -> Observed {
+    pub(in crate::controller) fn seen(status: &FortiaClusterStatus, stored: Option<Topology>) -> Observed {
         let node = |group: GroupId| Node {
             pod: format!("midgard-{group}-0"),
             uid: Some("pod".into()),
@@ -237,11 +237,12 @@ mod tests {
             lost: Vec::new(),
             rights: Given { versions: rights.collect(), ..Given::default() },
             stalled: false,
+            apart: Vec::new(),
             now: Timestamp::from_second(1_000).expect("time"),
         }
     }
 
-    fn plan(shards: u32) -> Plan {
+    pub(in crate::controller) fn plan(shards: u32) -> Plan {
         example(&format!("{{redisShards: {shards}, redis: {{replicas: 0}}}}"))
     }
 
@@ -377,6 +378,25 @@ mod tests {
         assert_eq!((shown.ticket.as_str(), shown.keys), ("v2-5-jump-1", 8));
         assert_eq!((decision.rebalance, decision.next.rebalance), (rebalance::Step::Idle, None));
         assert_eq!((decision.next.moves.len(), decision.next.load.map(|l| l.keys)), (64, Some(8)));
+        // To the same number with the other placement.
+        assert_eq!(decision.next.moves[1], 0);
+        assert!(decision.next.moves_placed_anew[1].abs_diff(50) < 2);
+    }
+
+    #[test]
+    fn keys_of_the_version_that_is_only_kept_are_not_counted_and_while_keys_are_carried_nothing_new_is_told()
+    {
+        let load = |phase, layout| {
+            let mut status = FortiaClusterStatus { layout: Some(layout), ..carrying(phase) };
+            if let Some(rebalance) = &mut status.rebalance {
+                (rebalance.to.shards, rebalance.total_keys) = (2, Some(3));
+            }
+            let seen = seen(&status, None);
+            decide(&plan(3), &status, &seen).next.load.map(|load| load.keys)
+        };
+        // Four keys on each of the two shards, three of which are of the version that is kept.
+        assert_eq!(load(Phase::Retaining, Layout { version: 2, shards: 2, ..THREE }), Some(5));
+        assert_eq!(load(Phase::Copying, TWO), None);
     }
 
     #[test]

@@ -6,6 +6,9 @@ mod apply;
 pub(crate) mod authority;
 mod cleanup;
 mod decide;
+mod events;
+mod fitting;
+mod health;
 pub mod lease;
 mod observe;
 mod reconcile;
@@ -67,6 +70,8 @@ struct Memory {
     leftovers: Option<(u64, u64, Instant)>,
     /// The last tick that was new, and when it was seen.
     ticked: Option<(u64, Instant)>,
+    /// Since when replicas have been missed, by pod.
+    apart: HashMap<String, Instant>,
 }
 
 impl Context {

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use super::records::{self, Records};
 use super::rights::Given;
 use super::validate::{Plan, bytes};
-use super::{Context, authority};
+use super::{Context, authority, health};
 use crate::build::names::{GROUP, GroupId, INSTANCE, REDIS_PORT};
 use crate::build::secrets::Passwords;
 use crate::controller::reconcile::Error;
@@ -50,6 +50,8 @@ pub(super) struct Observed {
     pub(super) rights: Given,
     /// Whether the tick stood still for long.
     pub(super) stalled: bool,
+    /// Replicas of serving groups that have not followed their primary for long.
+    pub(super) apart: Vec<String>,
     pub(super) now: Timestamp,
 }
 
@@ -84,6 +86,7 @@ pub(super) async fn observe(
         lost: Vec::new(),
         rights: Given::default(),
         stalled: false,
+        apart: Vec::new(),
         now: Timestamp::now(),
     };
     let Some(passwords) = seen.passwords.clone() else { return Ok(seen) };
@@ -112,7 +115,7 @@ pub(super) async fn observe(
         seen.volumes = volumes(context, plan).await?;
         seen.leftovers = leftovers(context, plan, status, &seen, &passwords, planned).await;
     }
-    remembered(context, plan, &mut seen).await;
+    remembered(context, plan, status, &mut seen).await;
     Ok(seen)
 }
 
@@ -339,19 +342,16 @@ fn unrecorded<'a>(
         .collect()
 }
 
-async fn remembered(context: &Context, plan: &Plan, seen: &mut Observed) {
+async fn remembered(context: &Context, plan: &Plan, status: &FortiaClusterStatus, seen: &mut Observed) {
     let mut memory = context.memory.lock().await;
     let memory = memory.entry(plan.uid.clone()).or_default();
-    seen.rights = memory.rights.known(std::time::Instant::now());
+    let now = std::time::Instant::now();
+    seen.rights = memory.rights.known(now);
+    seen.apart = health::lasting(&mut memory.apart, health::apart(plan, status, &seen.nodes), now);
     if let Some(tick) = seen.records.as_ref().and_then(|records| records.tick) {
-        let now = std::time::Instant::now();
-        match memory.ticked {
-            Some((last, since)) if last == tick => {
-                let patience = (plan.config.world.tick_period_ms * 10).max(30_000);
-                seen.stalled = since.elapsed().as_millis() > u128::from(patience);
-            }
-            _ => memory.ticked = Some((tick, now)),
-        }
+        let patience = health::patience(plan.config.world.tick_period_ms);
+        seen.stalled = health::stalled(memory.ticked, status, tick, now, patience);
+        memory.ticked = memory.ticked.filter(|(last, _)| *last == tick).or(Some((tick, now)));
     }
 }
 

@@ -30,10 +30,10 @@ const IDLE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// Kubernetes refused or did not answer.
-    #[error("kubernetes: {0}")]
+    #[error("kubernetes: {}", said(.0))]
     Kube(#[from] kube::Error),
     /// Kubernetes refused an object that is wanted.
-    #[error("{kind:?} {name} is refused: {source}")]
+    #[error("{kind:?} {name} is refused: {}", said(source))]
     Refused {
         /// Kind of the object.
         kind: Kind,
@@ -81,6 +81,14 @@ pub(super) enum Error {
         /// Keys found.
         keys: u64,
     },
+}
+
+/// What the API server said, in its words; kube shows all of its answer as the program sees it.
+fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// One pass.
@@ -190,4 +198,18 @@ pub(super) fn failed(cluster: Arc<FortiaCluster>, error: &Error, context: Arc<Co
     context.metrics.errors.inc();
     tracing::warn!(cluster = cluster.name_any(), %error, "pass failed; trying again");
     Action::requeue(BUSY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    #[test]
+    fn what_kubernetes_refuses_is_told_in_its_words_alone() {
+        let status = Status::failure("spec.replicas: Invalid value: -1", "Invalid").with_code(422);
+        let source = kube::Error::Api(status.boxed());
+        let error = Error::Refused { kind: Kind::Deployment, name: "midgard-game".into(), source };
+        assert_eq!(error.to_string(), "Deployment midgard-game is refused: spec.replicas: Invalid value: -1");
+    }
 }

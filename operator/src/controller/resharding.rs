@@ -113,16 +113,39 @@ pub(super) fn forecast(
     next: &mut FortiaClusterStatus,
 ) {
     let Some(layout) = next.layout else { return };
-    if next.moves.is_empty() || status.layout != next.layout {
-        next.moves = plan::moves(layout, MOST);
+    if next.moves.is_empty() || next.moves_placed_anew.is_empty() || status.layout != next.layout {
+        next.moves = plan::moves(layout, layout.placement, MOST);
+        next.moves_placed_anew = plan::moves(layout, layout.placement.other(), MOST);
     }
+    next.plan = next.plan.take().filter(|_| plan.asked.plan.is_some());
     let Some(sizes) = sizes(plan, status, seen, layout) else { return };
+    // Where two versions are and one of them is whole, the other is left out; where it comes or goes, what was known is.
+    let Some(sizes) = serving(sizes, status, layout) else { return };
     next.load = Some(sizes.load());
     next.plan = plan.asked.plan.map(|(shards, placement)| {
         let placement = placement.unwrap_or(plan.placement);
         let to = Layout { version: layout.version + 1, shards, placement };
         sizes.plan(layout, to, status.plans + 1, status.last_rate)
     });
+}
+
+/// What the shards hold of the version that serves; none while it is not known how much another one takes.
+fn serving(mut sizes: Sizes, status: &FortiaClusterStatus, layout: Layout) -> Option<Sizes> {
+    let Some(r) = status.rebalance.as_ref().filter(|r| r.phase != Phase::Planned) else { return Some(sizes) };
+    let whole = r.phase == Phase::Retaining || (r.rollback && r.phase.carries());
+    let kept = if r.to == layout { r.from } else { r.to };
+    let keys = r
+        .proof
+        .as_ref()
+        .map(|proof| proof.keys)
+        .or(r.total_keys.filter(|_| !r.rollback))
+        .filter(|_| whole)?;
+    for (shard, index) in sizes.shards.iter_mut().zip(0..kept.shards) {
+        let share =
+            keys / u64::from(kept.shards) + u64::from(u64::from(index) < keys % u64::from(kept.shards));
+        *shard = shard.without(share);
+    }
+    Some(sizes)
 }
 
 /// Keys a second, when all of them are copied.

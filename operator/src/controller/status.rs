@@ -13,6 +13,7 @@ use super::decide::Decision;
 use super::observe::Observed;
 use super::reconcile::Error;
 use super::validate::{Invalid, Plan};
+use super::{events, fitting, health};
 use crate::build;
 use crate::build::names::GroupId;
 use crate::crd::rebalance::{Phase, Rebalance};
@@ -71,34 +72,54 @@ pub(super) fn complete(
     next
 }
 
+/// All that is wrong: the reason is that of the first, the message has them all.
 fn degraded(plan: &Plan, seen: &Observed, decision: &Decision, refused: Option<&Error>) -> Verdict {
-    let no = |reason, message: String| Verdict { holds: true, reason, message };
+    let all = troubles(plan, seen, decision, refused);
+    let Some((reason, _)) = all.first() else {
+        return Verdict { holds: false, reason: "AsWanted", message: String::new() };
+    };
+    let messages: Vec<&str> = all.iter().map(|(_, message)| message.as_str()).collect();
+    Verdict { holds: true, reason, message: messages.join("; ") }
+}
+
+/// What is wrong, what matters most first.
+fn troubles(
+    plan: &Plan,
+    seen: &Observed,
+    decision: &Decision,
+    refused: Option<&Error>,
+) -> Vec<(&'static str, String)> {
+    let mut all = Vec::new();
     // First of all: trouble of a group also shows in Ready, this does not.
     if let Some(error) = refused {
-        return no("ApplyFailed", error.to_string());
+        all.push(("ApplyFailed", error.to_string()));
     }
-    for (_, step) in &decision.groups {
-        if let Step::Degraded { reason, message } = step {
-            return no(reason, message.clone());
-        }
-    }
+    let group = decision.groups.iter().find_map(|(_, step)| match step {
+        Step::Degraded { reason, message } => Some((*reason, message.clone())),
+        _ => None,
+    });
+    all.extend(group);
     if let rebalance::Step::Refuse { reason, message } = &decision.rebalance {
-        return no(reason, message.clone());
+        all.push((reason, message.clone()));
     }
     let failure = decision.next.rebalance.as_ref().and_then(|r| r.failure.as_ref());
     if let Some(failure) = failure.filter(|failure| failure.reason.is_trouble()) {
-        return no(failure.reason.as_str(), failure.message.clone());
+        all.push((failure.reason.as_str(), failure.message.clone()));
     }
     if let JobState::Failed(why) | JobState::Hopeless(_, why) =
         JobState::of(seen.jobs.get(&plan.names.of("worldgen")))
     {
         let message = format!("the world cannot be made: {why}; look at the Job's pods, then delete the Job");
-        return no("WorldgenFailed", message);
+        all.push(("WorldgenFailed", message));
     }
-    if let Some(message) = &plan.asked.unread {
-        return no("UnknownAnnotation", message.clone());
+    all.extend(health::stuck(&seen.pods).map(|message| ("PodsStuck", message)));
+    // A re-sharding that waits for them has said so already.
+    if all.iter().all(|(reason, _)| *reason != "NotInSync") {
+        all.extend(health::told_apart(&seen.apart).map(|message| ("NotInSync", message)));
     }
-    Verdict { holds: false, reason: "AsWanted", message: String::new() }
+    let unread = plan.asked.unread.clone().or_else(|| fitting::misfit(plan, &decision.next));
+    all.extend(unread.map(|message| ("UnknownAnnotation", message)));
+    all
 }
 
 fn ready(plan: &Plan, seen: &Observed, decision: &Decision, degraded: &Verdict) -> Verdict {
@@ -124,22 +145,26 @@ fn ready(plan: &Plan, seen: &Observed, decision: &Decision, degraded: &Verdict) 
     if !decision.next.world_ready {
         return no("WorldStarting", generating(made(seen).or(decision.next.world)));
     }
+    if let Some((reason, message)) = health::unserved(plan) {
+        return no(reason, message);
+    }
     if let Some(message) = missing_servers(plan, seen) {
         return no("ServersStarting", message);
     }
-    if plan.scheduler.replicas > 0 && (!records.led || records.tick.is_none()) {
+    if !records.led || records.tick.is_none() {
         return no("TickStarting", "no scheduler leads yet".into());
     }
+    let but = if degraded.holds {
+        format!("; Degraded tells what is wrong ({})", degraded.reason)
+    } else {
+        String::new()
+    };
     // A re-sharding is no excuse: ticks go on in all its phases.
-    if seen.stalled && plan.scheduler.replicas > 0 && plan.ticker.replicas > 0 {
-        return no(
-            "TickStalled",
-            format!("tick {} was the last; the world stands still", records.tick.unwrap_or(0)),
-        );
+    if seen.stalled {
+        let tick = records.tick.unwrap_or(0);
+        return no("TickStalled", format!("tick {tick} was the last; the world stands still{but}"));
     }
-    let message =
-        if degraded.holds { degraded.message.clone() } else { "the world is served and ticks".into() };
-    Verdict { holds: true, reason: "Serving", message }
+    Verdict { holds: true, reason: "Serving", message: format!("the world is served and ticks{but}") }
 }
 
 /// How far the world is, for people.
@@ -267,11 +292,14 @@ async fn publish(
     next: &FortiaClusterStatus,
 ) {
     let mut events = Vec::new();
+    for between in events::passed(old, next) {
+        events.push((EventType::Normal, between.phase.as_str().to_owned(), told(&between)));
+    }
     if old.phase != next.phase {
         let note = next
             .rebalance
             .as_ref()
-            .map_or_else(|| format!("{} shards, v{}", next.shards, next.version), told);
+            .map_or_else(|| format!("{} shards, v{}: {}", next.shards, next.version, word(next)), told);
         tracing::info!(cluster = cluster.name_any(), phase = next.phase, note, "phase changed");
         events.push((EventType::Normal, next.phase.clone(), note));
     }
@@ -286,7 +314,9 @@ async fn publish(
     let reason = |s: &FortiaClusterStatus| {
         s.conditions.iter().find(|c| c.type_ == "Degraded" && c.status == "True").cloned()
     };
-    if let Some(now) = reason(next).filter(|now| reason(old).is_none_or(|was| was.reason != now.reason)) {
+    if let Some(now) = reason(next).filter(|now| {
+        reason(old).is_none_or(|was| was.reason != now.reason || events::differs(&was.message, &now.message))
+    }) {
         tracing::warn!(
             cluster = cluster.name_any(),
             reason = now.reason,
@@ -296,11 +326,17 @@ async fn publish(
         events.push((EventType::Warning, now.reason, now.message));
     }
     for (type_, reason, note) in events {
-        let event = Event { type_, reason, note: Some(note), action: "Reconcile".into(), secondary: None };
+        let (action, note) = (events::action(&note), Some(events::note(&note)));
+        let event = Event { type_, reason, note, action, secondary: None };
         if let Err(error) = context.recorder.publish(&event, &cluster.object_ref(&())).await {
             tracing::debug!(%error, "event lost");
         }
     }
+}
+
+/// What Ready says.
+fn word(status: &FortiaClusterStatus) -> &str {
+    status.conditions.iter().find(|c| c.type_ == "Ready").map_or("", |c| c.message.as_str())
 }
 
 /// What people are told of a try to flip that failed since.
@@ -331,8 +367,87 @@ fn news_of_lost(old: &FortiaClusterStatus, next: &FortiaClusterStatus) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::authority::topology;
+    use crate::controller::decide::{decide, tests as cluster};
+    use crate::controller::validate::example;
     use crate::crd::rebalance::Cutover;
     use crate::crd::status::Load;
+    use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+
+    /// Status, reason and message of a condition of a running world with this spec.
+    fn condition(kind: &str, spec: &str, change: impl FnOnce(&mut Plan, &mut Observed)) -> [String; 3] {
+        let mut plan = example(spec);
+        let recorded = cluster::running();
+        let layout = recorded.layout.unwrap_or_default();
+        let mut seen = cluster::seen(&recorded, Some(topology(&plan, &recorded, layout)));
+        if let Some(records) = &mut seen.records {
+            (records.led, records.tick) = (true, Some(7));
+        }
+        let up = "{status: {availableReplicas: 2, readyReplicas: 2, replicas: 2}}";
+        for part in ["scheduler", "ticker", "auth", "game"] {
+            let up: Deployment = serde_yaml::from_str(up).expect("deployment");
+            seen.deployments.insert(plan.names.of(part), up);
+        }
+        let up: StatefulSet = serde_yaml::from_str(up).expect("set");
+        seen.sets.insert(plan.names.of("logserver"), up);
+        change(&mut plan, &mut seen);
+        let decision = decide(&plan, &recorded, &seen);
+        let next = complete(&plan, &seen, &decision, None);
+        let found = next.conditions.into_iter().find(|c| c.type_ == kind).expect("condition");
+        [found.status, found.reason, found.message]
+    }
+
+    fn words(found: &[String; 3]) -> [&str; 2] {
+        [&found[0], &found[1]]
+    }
+
+    const SPEC: &str = "{redisShards: 2, redis: {replicas: 0}}";
+
+    #[test]
+    fn a_world_is_ready_only_while_it_ticks_and_is_served() {
+        assert_eq!(words(&condition("Ready", SPEC, |_, _| ())), ["True", "Serving"]);
+        let stands = condition("Ready", SPEC, |_, seen| seen.stalled = true);
+        assert_eq!(words(&stands), ["False", "TickStalled"], "{stands:?}");
+        for (part, reason) in [
+            ("scheduler", "TickStalled"),
+            ("ticker", "TickStalled"),
+            ("game", "NoServers"),
+            ("auth", "NoServers"),
+        ] {
+            let spec = format!("{{redisShards: 2, redis: {{replicas: 0}}, {part}: {{replicas: 0}}}}");
+            let found = condition("Ready", &spec, |_, _| ());
+            assert_eq!(words(&found), ["False", reason], "{part}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn pods_and_replicas_that_are_not_up_degrade_the_cluster_by_name() {
+        let away = condition("Degraded", SPEC, |_, seen| seen.apart = vec!["midgard-shard-0-1".into()]);
+        assert_eq!(words(&away), ["True", "NotInSync"]);
+        assert!(away[2].contains("midgard-shard-0-1"), "{away:?}");
+        let stuck = |_: &mut Plan, seen: &mut Observed| {
+            let pod = "{status: {containerStatuses: [{name: c, image: none, imageID: '', ready: false, \
+                       restartCount: 0, state: {waiting: {reason: ErrImageNeverPull}}}]}}";
+            seen.pods.insert("midgard-game-x".into(), serde_yaml::from_str(pod).expect("pod"));
+        };
+        let found = condition("Degraded", SPEC, stuck);
+        assert_eq!(words(&found), ["True", "PodsStuck"]);
+        assert!(found[2].contains("midgard-game-x (ErrImageNeverPull: none)"), "{found:?}");
+        let ready = condition("Ready", SPEC, stuck);
+        assert_eq!(ready[2], "the world is served and ticks; Degraded tells what is wrong (PodsStuck)");
+    }
+
+    #[test]
+    fn an_annotation_that_fits_nothing_is_told_beside_what_else_is_wrong() {
+        let found = condition("Degraded", SPEC, |plan, seen| {
+            plan.asked.back_to = Some(7);
+            seen.apart = vec!["midgard-shard-0-1".into()];
+        });
+        assert_eq!(words(&found), ["True", "NotInSync"]);
+        assert!(found[2].contains("rollback=v7 fits nothing"), "{found:?}");
+        let alone = condition("Degraded", SPEC, |plan, _| plan.asked.back_to = Some(7));
+        assert_eq!(words(&alone), ["True", "UnknownAnnotation"]);
+    }
 
     #[test]
     fn people_see_how_far_the_world_is() {

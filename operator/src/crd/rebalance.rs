@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::spec::Placement;
 use super::status::{Layout, bar};
 
 /// Phase of a re-sharding.
@@ -273,8 +274,12 @@ impl Reason {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FailedRebalance {
-    /// Generation of the spec that it is not tried again for.
+    /// Generation of the spec then: after trouble it is not tried again before that changes, for it may mend it.
     pub generation: i64,
+    /// What was wanted: what somebody has stopped is not tried again before these change.
+    pub shards: u32,
+    /// Its placement.
+    pub placement: Placement,
     /// Why, in a word.
     pub reason: Reason,
     /// Why, in words.
@@ -294,15 +299,19 @@ impl fmt::Display for Rebalance {
         if !self.phase.carries() {
             return Ok(());
         }
-        let compares = self.phase == Phase::Verifying;
-        let (done, verb) = if compares { (self.verified, "compared") } else { (self.keys, "keys") };
-        match self.total_keys.filter(|_| self.phase != Phase::Cutover) {
+        match self.total_keys {
             Some(total) => {
-                let (percent, bar) = bar(done, total);
-                write!(f, " {bar} {percent} %  {} of {} {verb}", grouped(done.min(total)), grouped(total))?;
+                let (percent, bar) = bar(self.keys, total);
+                let keys = self.keys.min(total);
+                write!(f, " {bar} {percent} %  {} of {} keys", grouped(keys), grouped(total))?;
             }
-            None if done > 0 => write!(f, "  {} {verb}", grouped(done))?,
+            None if self.keys > 0 => write!(f, "  {} keys", grouped(self.keys))?,
             None => {}
+        }
+        // Beside what was carried, never in its place: a number that people watch does not go back.
+        if self.verified > 0 && self.phase >= Phase::Verifying {
+            let verified = self.verified.min(self.total_keys.unwrap_or(self.verified));
+            write!(f, "  {} compared", grouped(verified))?;
         }
         if self.bytes > 0 {
             write!(f, "  {}", sized(self.bytes))?;
@@ -349,7 +358,6 @@ pub(crate) fn sized(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crd::spec::Placement;
 
     fn running(phase: Phase) -> Rebalance {
         Rebalance {
@@ -372,6 +380,23 @@ mod tests {
         assert_eq!(
             copying.to_string(),
             "v1→v2, 2→3 shards  Copying [########............] 41 %  1,234 of 3,000 keys  1.2 MiB  about 12 s left"
+        );
+    }
+
+    #[test]
+    fn keys_that_were_carried_stay_told_while_they_are_compared_and_at_the_flip() {
+        let line = |phase, keys, verified| {
+            Rebalance { total_keys: Some(3_000), keys, verified, ..running(phase) }.to_string()
+        };
+        let full = "[####################] 100 %  3,000 of 3,000 keys";
+        assert_eq!(line(Phase::CatchingUp, 3_010, 0), format!("v1→v2, 2→3 shards  CatchingUp {full}"));
+        assert_eq!(
+            line(Phase::Verifying, 3_010, 12),
+            format!("v1→v2, 2→3 shards  Verifying {full}  12 compared")
+        );
+        assert_eq!(
+            line(Phase::Cutover, 3_010, 3_020),
+            format!("v1→v2, 2→3 shards  Cutover {full}  3,000 compared")
         );
     }
 

@@ -43,7 +43,10 @@ use super::status::FortiaClusterStatus;
 #[serde(rename_all = "camelCase")]
 pub struct FortiaClusterSpec {
     /// How many Redis groups hold the world. Edit it, and the living world is re-sharded.
-    #[x_kube(validation = Rule::new("self >= 1 && self <= 64").message("redisShards must be between 1 and 64: a world needs at least one shard"))]
+    #[x_kube(
+        validation = Rule::new("self >= 1").message("redisShards must be between 1 and 64: a world needs at least one shard"),
+        validation = Rule::new("self <= 64").message("redisShards must be between 1 and 64: every server keeps connections to every shard, and more than 64 has not been tried"),
+    )]
     pub redis_shards: u32,
     /// How keys are placed on shards.
     #[serde(default)]
@@ -99,6 +102,16 @@ pub enum Placement {
     Modulo,
     /// Jump consistent hash: moves the least keys.
     Jump,
+}
+
+impl Placement {
+    /// The one that this is not.
+    pub const fn other(self) -> Placement {
+        match self {
+            Placement::Modulo => Placement::Jump,
+            Placement::Jump => Placement::Modulo,
+        }
+    }
 }
 
 /// What happens to the volumes when the FortiaCluster is deleted.

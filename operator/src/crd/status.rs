@@ -46,7 +46,8 @@ pub struct FortiaClusterStatus {
     pub rebalance: Option<Rebalance>,
     /// Re-shardings that were planned so far.
     pub plans: u64,
-    /// The last re-sharding that failed, was aborted or rolled back; not tried again until the spec changes.
+    /// The last re-sharding that failed, was aborted or rolled back, until another one or the layout that serves is
+    /// wanted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_rebalance: Option<FailedRebalance>,
     /// How long writes stood still at the last re-sharding, in ms.
@@ -58,12 +59,15 @@ pub struct FortiaClusterStatus {
     /// Keys a second that the last re-sharding copied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rate: Option<u64>,
-    /// What the shards hold, a few seconds ago.
+    /// What the shards hold of the version that serves, a few seconds ago; while keys are carried or unlinked, before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<Load>,
-    /// Keys that would move, of all, in percent: to 1, 2, ... 64 shards.
+    /// Keys that would move, of all, in percent: to 1, 2, ... 64 shards, placed as they are now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<u32>,
+    /// The same with the other placement.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub moves_placed_anew: Vec<u32>,
     /// Until when the previous database version is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retain_until: Option<Time>,

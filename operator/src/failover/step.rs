@@ -2,7 +2,7 @@
 //! never promoted over data, and nobody but the recorded primary is promoted at all.
 
 use super::state::{Guard, Node, Role, Seen};
-use crate::build::names::{GroupId, Names};
+use crate::build::names::{GroupId, INSTANCE, Names};
 use crate::crd::status;
 
 /// So many keys more or less are what expires and what was written a moment ago.
@@ -51,7 +51,7 @@ pub fn next(
     nodes: &[Node],
 ) -> Step {
     match authority {
-        None => first_primary(group, nodes),
+        None => first_primary(names, group, nodes),
         Some(authority) => {
             let Some(node) = nodes.iter().find(|node| node.pod == authority.primary) else {
                 return degraded(
@@ -67,8 +67,9 @@ pub fn next(
                 (None, status::GroupState::Admitted) => degraded(
                     "PrimaryDown",
                     format!(
-                        "{group}: primary {} does not answer; the world is paused until it is back",
-                        node.pod
+                        "{group}: primary {} does not answer; {} until it is back",
+                        node.pod,
+                        without(group)
                     ),
                 ),
                 (Some(seen), _) if seen.loading => {
@@ -80,7 +81,29 @@ pub fn next(
     }
 }
 
-fn first_primary(group: GroupId, nodes: &[Node]) -> Step {
+/// What goes on and what does not while a group is away.
+const fn without(group: GroupId) -> &'static str {
+    match group {
+        GroupId::Auth => {
+            "nobody can log in, register or begin to play, and orders of players whose session is not known are refused; the world ticks on"
+        }
+        GroupId::Control => "no tick is committed: the world is paused",
+        GroupId::Shard(_) => {
+            "where it serves, no tick is committed: the world is paused, and what is on it cannot be seen"
+        }
+    }
+}
+
+/// What to do with volumes that nobody knows: all of a cluster's, because those of one world belong together.
+fn begin_anew(names: &Names) -> String {
+    format!(
+        "restore the status that belongs to it; or, to give that world up, `kubectl -n {0} delete fortiacluster {1}`, then \
+         `kubectl -n {0} delete pvc -l {INSTANCE}={1}` (move the volumes away first if you want to keep them), then apply it again",
+        names.namespace, names.cluster
+    )
+}
+
+fn first_primary(names: &Names, group: GroupId, nodes: &[Node]) -> Step {
     for node in nodes {
         let Some(seen) = &node.seen else {
             return Step::Wait(format!("{group}: {} does not answer yet", node.pod));
@@ -96,8 +119,9 @@ fn first_primary(group: GroupId, nodes: &[Node]) -> Step {
             return degraded(
                 "UnknownData",
                 format!(
-                    "{group}: the volume of {} already holds data ({whose}): remove its PersistentVolumeClaim, or restore the status that belongs to it",
-                    node.pod
+                    "{group}: the volume of {} already holds data ({whose}): {}",
+                    node.pod,
+                    begin_anew(names)
                 ),
             );
         }
@@ -301,6 +325,32 @@ mod tests {
     fn an_empty_server_is_not_recorded_beside_one_with_data() {
         let nodes = [node(0, seen(Role::Fenced, 0, None)), node(1, seen(Role::Fenced, 9, Some(guard(1))))];
         assert_eq!(reason(decide(None, &nodes)), "UnknownData");
+    }
+
+    #[test]
+    fn volumes_of_another_world_are_refused_with_all_that_is_to_be_done() {
+        let Step::Degraded { message, .. } = decide(None, &[node(0, seen(Role::Fenced, 9, None))]) else {
+            panic!("data of nobody")
+        };
+        let delete = message.find("kubectl -n worlds delete fortiacluster midgard");
+        let claims = message.find("delete pvc -l app.kubernetes.io/instance=midgard");
+        assert!(delete.is_some() && delete < claims && message.ends_with("then apply it again"), "{message}");
+    }
+
+    #[test]
+    fn what_stands_still_without_a_primary_is_told_by_group() {
+        let told = |group: GroupId| {
+            let primary = names().pod(group, 0);
+            let nodes = [Node { pod: primary.clone(), uid: None, seen: None }];
+            let admitted = status::Group { primary, ..authority(GroupState::Admitted) };
+            match next(&names(), "u", group, Some(&admitted), &nodes) {
+                Step::Degraded { message, .. } => message,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(told(GroupId::Auth).contains("the world ticks on"));
+        assert!(told(GroupId::Control).contains("the world is paused"));
+        assert!(told(GroupId::Shard(0)).contains("the world is paused"));
     }
 
     #[test]

@@ -97,7 +97,8 @@ fn failed(spec: &Spec, now: &Rebalance, ending: Option<Ending>, why: &str) -> St
         Some(Ending::CalledOff) | None => (Reason::RebalanceFailed, ""),
     };
     let message = format!("the migrate Job failed{means}: {why}");
-    abort(now, Some(FailedRebalance { generation: spec.generation, reason, message }))
+    let (shards, placement) = (now.to.shards, now.to.placement);
+    abort(now, Some(FailedRebalance { generation: spec.generation, shards, placement, reason, message }))
 }
 
 /// Whether every source shard is carried and proven, by the word of its pod.

@@ -17,6 +17,9 @@ use crate::crd::rebalance::{FailedRebalance, Phase, Reason, Rebalance};
 use crate::crd::spec::Placement;
 use crate::crd::status::Layout;
 
+/// When something that somebody has stopped is tried again.
+const AGAIN: &str = "it is not tried again until the annotation is gone and redisShards or sharding.placement changes; to try the same again, set them back first";
+
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -170,9 +173,11 @@ pub fn next(spec: &Spec, seen: &Observed<'_>) -> Step {
 
 fn begin(spec: &Spec, seen: &Observed<'_>) -> Step {
     if spec.shards == seen.layout.shards && spec.placement == seen.layout.placement {
-        return Step::Idle;
+        // Nobody wants any more what was given up: whoever asks for it now asks anew.
+        let ask_anew = seen.failed.is_some() && seen.in_sync;
+        return if ask_anew { Step::Finish(None) } else { Step::Idle };
     }
-    if let Some(failed) = seen.failed.filter(|failed| failed.generation == spec.generation) {
+    if let Some(failed) = seen.failed.filter(|failed| stays_given_up(spec, failed)) {
         let message = failed.message.clone();
         return match failed.reason {
             reason if reason.is_trouble() => Step::Refuse { reason: reason.as_str(), message },
@@ -206,19 +211,32 @@ fn begin(spec: &Spec, seen: &Observed<'_>) -> Step {
     })
 }
 
+/// Whether what was given up is still what is wanted. After trouble any edit of the spec may mend it; what somebody has
+/// stopped is begun again only by who asks for another layout, not by an edit of something else.
+fn stays_given_up(spec: &Spec, failed: &FailedRebalance) -> bool {
+    // Versions before did not record the layout.
+    if failed.reason.is_trouble() || failed.shards == 0 {
+        return failed.generation == spec.generation;
+    }
+    failed.shards == spec.shards && failed.placement == spec.placement
+}
+
 fn planned(spec: &Spec, seen: &Observed<'_>, now: &Rebalance, wanted: bool) -> Step {
     let aborted = spec.aborts == Some(now.to.version);
     match (now.accepted, aborted, wanted) {
         (false, true, _) if seen.leftovers != Some(0) => {
-            // What another attempt left is removed as if this one had made it.
+            // What another attempt left is removed as if this one had made it. Who asked for that stopped nothing.
+            let failure = seen.leftovers.is_none().then(|| aborted_by_annotation(spec, now));
             return Step::Record(Rebalance {
                 phase: Phase::Aborting,
                 opened: true,
                 message: None,
+                failure,
                 ..now.clone()
             });
         }
-        (false, true, _) | (false, _, false) => return Step::Finish(None),
+        (false, true, _) => return Step::Finish(Some(aborted_by_annotation(spec, now))),
+        (false, _, false) => return Step::Finish(None),
         (true, true, _) => return abort(now, Some(aborted_by_annotation(spec, now))),
         (true, _, false) => return abort(now, None),
         (false, false, true) => return accept(spec, seen, now),
@@ -271,11 +289,10 @@ fn accept(spec: &Spec, seen: &Observed<'_>, now: &Rebalance) -> Step {
 fn adopt(seen: &Observed<'_>, now: &Rebalance) -> Step {
     let back = now.rollback.then(|| FailedRebalance {
         generation: now.generation,
+        shards: now.from.shards,
+        placement: now.from.placement,
         reason: Reason::RolledBack,
-        message: format!(
-            "rolled back from v{} to v{}: it is not tried again until the spec changes",
-            now.from.version, now.to.version
-        ),
+        message: format!("rolled back from v{} to v{}: {AGAIN}", now.from.version, now.to.version),
     });
     let flip = seen.cutover.filter(|told| told.flipped && told.version == now.to.version);
     Step::Adopt(Rebalance {
@@ -296,11 +313,10 @@ fn adopt(seen: &Observed<'_>, now: &Rebalance) -> Step {
 pub(super) fn aborted_by_annotation(spec: &Spec, now: &Rebalance) -> FailedRebalance {
     FailedRebalance {
         generation: spec.generation,
+        shards: now.to.shards,
+        placement: now.to.placement,
         reason: Reason::Aborted,
-        message: format!(
-            "aborted by the annotation {ABORT}=v{}: it is not tried again until the annotation is gone and the spec changes",
-            now.to.version
-        ),
+        message: format!("aborted by the annotation {ABORT}=v{}: {AGAIN}", now.to.version),
     }
 }
 

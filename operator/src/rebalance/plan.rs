@@ -24,6 +24,22 @@ pub struct Shard {
     pub volume: u64,
 }
 
+impl Shard {
+    /// The shard when so many of its keys are gone, which take as much as the others.
+    pub fn without(self, keys: u64) -> Shard {
+        let left = self.keys.saturating_sub(keys);
+        let part = |bytes: u64| (u128::from(bytes) * u128::from(left) / u128::from(self.keys.max(1))) as u64;
+        let data = part(self.data);
+        Shard {
+            keys: left,
+            data,
+            memory: self.memory - (self.data - data).min(self.memory),
+            file: part(self.file),
+            ..self
+        }
+    }
+}
+
 /// What the serving shards hold, and what a server may use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
@@ -114,9 +130,9 @@ pub fn ticket(to: Layout, number: u64) -> String {
     format!("v{}-{}-{placement}-{number}", to.version, to.shards)
 }
 
-/// How many of all keys move from `from` to 1, 2, ... `most` shards placed as they are now, in percent.
-pub fn moves(from: Layout, most: u32) -> Vec<u32> {
-    let to = |shards| Layout { shards, ..from };
+/// How many of all keys move from `from` to 1, 2, ... `most` shards with this placement, in percent.
+pub fn moves(from: Layout, placement: Placement, most: u32) -> Vec<u32> {
+    let to = |shards| Layout { shards, placement, ..from };
     (1..=most).map(|shards| percent(placement::moved(&from.wire(), &to(shards).wire()))).collect()
 }
 
@@ -223,6 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_a_version_that_is_only_kept_are_no_load_and_do_not_move() {
+        let mut kept = sizes(2, 30);
+        kept.shards.iter_mut().for_each(|shard| *shard = shard.without(600));
+        let plan = kept.plan(layout(2, 2), layout(3, 3), 7, None);
+        assert_eq!((kept.load().keys, plan.keys), (800, 800));
+        assert!(about(plan.moved_keys, 533) && about(plan.moved_bytes, 16 * MIB), "{plan:?}");
+        assert!(about(plan.memory[0].now, 12 * MIB), "{plan:?}");
+        assert_eq!(Shard::default().without(7), Shard::default());
+    }
+
+    #[test]
     fn without_a_limit_everything_fits() {
         let mut sizes = sizes(2, 1 << 20);
         (sizes.max_memory, sizes.volume, sizes.shards[0].volume, sizes.shards[1].volume) = (0, 0, 0, 0);
@@ -231,7 +258,9 @@ mod tests {
 
     #[test]
     fn what_each_number_of_shards_would_move_is_known_beforehand() {
-        let moves = moves(layout(1, 2), 4);
+        let anew = moves(layout(1, 2), Placement::Jump, 4);
+        assert!(anew[0].abs_diff(50) < 2 && anew[1].abs_diff(50) < 2, "{anew:?}");
+        let moves = moves(layout(1, 2), Placement::Modulo, 4);
         assert_eq!((moves[1], moves.len()), (0, 4));
         assert!(moves[0].abs_diff(50) < 2 && moves[2].abs_diff(67) < 2 && moves[3].abs_diff(50) < 2);
     }

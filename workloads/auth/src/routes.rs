@@ -21,6 +21,10 @@ use crate::account::{Mail, Name, Password};
 use crate::attempts::Attempts;
 use crate::session::cookie;
 
+/// What the API's document says of it.
+const ABOUT: &str = "Accounts and sessions of players, and the list of worlds. A login gives a token, which is shown to \
+                     this API and to those of worlds as a bearer token or as a cookie.";
+
 /// Everything the handlers use.
 pub(crate) struct App {
     /// The account database.
@@ -37,7 +41,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(logout))
         .routes(routes!(me))
         .routes(routes!(worlds));
-    fortia_rest::documented("Fortia auth", described).with_state(app)
+    fortia_rest::documented("Fortia auth", ABOUT, described).with_state(app)
 }
 
 /// Body of POST /register.
@@ -166,7 +170,9 @@ async fn login(State(app): State<Arc<App>>, Json(body): Json<Credentials>) -> Re
 }
 
 /// Ends the session. Without one it does nothing.
-#[utoipa::path(post, path = "/logout", responses((status = 204, description = "Logged out")))]
+#[utoipa::path(post, path = "/logout", security(("bearer" = []), ("cookie" = [])), responses(
+    (status = 204, description = "Logged out"),
+))]
 async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Problem> {
     if let Some(token) = token(&headers) {
         app.accounts.logout(token).await.map_err(problem)?;
@@ -175,7 +181,7 @@ async fn logout(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Respo
 }
 
 /// The account one is logged in with.
-#[utoipa::path(get, path = "/me", responses(
+#[utoipa::path(get, path = "/me", security(("bearer" = []), ("cookie" = [])), responses(
     (status = 200, body = AccountShape),
     (status = 401, description = "Not logged in", body = Problem, content_type = "application/problem+json"),
 ))]

@@ -55,6 +55,10 @@ impl App {
     }
 }
 
+/// What the API's document says of it.
+const ABOUT: &str = "One world: what is in it, what changes in it, and orders to one's own units. Sessions are those of \
+                     the auth API.";
+
 /// The routes of the game server with their description at /openapi.json.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let described = OpenApiRouter::new()
@@ -67,7 +71,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .routes(routes!(play::enter))
         .routes(routes!(play::units))
         .routes(routes!(play::actions));
-    fortia_rest::documented("Fortia game", described).with_state(app)
+    fortia_rest::documented("Fortia game", ABOUT, described).with_state(app)
 }
 
 /// Gives actions ids by which those that conflict are ordered: first come, first served. Two servers never give the

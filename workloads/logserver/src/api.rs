@@ -35,10 +35,13 @@ struct Api {
     stop: CancellationToken,
 }
 
+/// What the API's document says of it.
+const ABOUT: &str = "Logs of all servers of a world, to search and to follow.";
+
 /// The routes; what follows new records ends at `stop`.
 pub(crate) fn router(store: Arc<Store>, stop: CancellationToken) -> Router {
     let api = Api { store, queries: Semaphore::new(QUERIES), stop };
-    documented("Fortia logs", OpenApiRouter::new().routes(routes!(logs))).with_state(Arc::new(api))
+    documented("Fortia logs", ABOUT, OpenApiRouter::new().routes(routes!(logs))).with_state(Arc::new(api))
 }
 
 /// The newest records that match, in order of time.

@@ -221,6 +221,9 @@ fn whatever_happens_whenever_no_write_is_lost_and_the_end_is_clean() {
         (world.spec.aborts, world.spec.back_to) = (None, None);
         // A Job that has failed is believed before the spec changes.
         world.run(1);
+        // What somebody has stopped is asked for anew by asking for what serves in between.
+        world.want(world.layout().shards);
+        world.run(150);
         let shards = 1 + (seed % 4) as u32;
         world.want(shards);
         world.run(150);

@@ -129,6 +129,34 @@ fn the_annotation_aborts_at_every_moment_before_the_flip_and_it_is_not_tried_aga
     }
 }
 
+#[test]
+fn what_was_aborted_is_not_begun_again_by_an_edit_of_something_else_also_when_it_waited_for_approval() {
+    for (approval, rounds) in [(true, 10), (false, 5)] {
+        let mut world = World::new(2);
+        world.spec.require_approval = approval;
+        world.want(3);
+        world.run(rounds);
+        world.spec.aborts = Some(2);
+        world.run(60);
+        world.spec.aborts = None;
+        for edited in 0..3 {
+            world.spec.retain = Duration::from_secs(20 + edited);
+            world.spec.generation += 1;
+            world.run(20);
+            world.assert_clean(2, 1);
+            assert!(matches!(world.decide(), Step::Rest { reason: Reason::Aborted, .. }), "{approval}");
+        }
+        // Set back and asked for anew.
+        world.spec.require_approval = false;
+        world.want(2);
+        world.run(5);
+        assert_eq!(world.status.failed_rebalance, None);
+        world.want(3);
+        world.run(60);
+        world.assert_clean(3, 2);
+    }
+}
+
 /// A world whose operator has told the scheduler to flip, and then sees that it is no longer wanted.
 fn regretted_at_cutover() -> World {
     let mut world = World::new(2);

@@ -29,23 +29,30 @@ const WITH_BODY: &[(StatusCode, &str)] = &[
     (StatusCode::UNPROCESSABLE_ENTITY, "The body has not the shape asked for"),
 ];
 
-/// The router of `described` with `/openapi.json`: the routes' OpenAPI document under `title`.
+/// The router of `described` with `/openapi.json`: the routes' OpenAPI document under `title`, which says what the API is
+/// `about`.
 ///
 /// Routes need not document what this crate answers for them. Those that ask for a session say
 /// `security(("bearer" = []), ("cookie" = []))`; the two schemes are described here.
-pub fn documented<S>(title: &str, described: OpenApiRouter<S>) -> Router<S>
+pub fn documented<S>(title: &str, about: &str, described: OpenApiRouter<S>) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
     let (router, mut document) = described.split_for_parts();
-    document.info.title = title.to_owned();
-    document.info.version = env!("CARGO_PKG_VERSION").to_owned();
-    document.info.license = None;
-    document.info.contact = None;
+    introduce(&mut document, title, about);
     complete(&mut document);
     // A document made of strings and maps with string keys always serialises.
     let text = bytes::Bytes::from(document.to_json().unwrap_or_default());
     router.route("/openapi.json", get(|| async move { ([(CONTENT_TYPE, "application/json")], text) }))
+}
+
+/// Without it utoipa speaks of itself.
+fn introduce(document: &mut OpenApi, title: &str, about: &str) {
+    document.info.title = title.to_owned();
+    document.info.description = Some(about.to_owned());
+    document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    document.info.license = None;
+    document.info.contact = None;
 }
 
 fn complete(document: &mut OpenApi) {
@@ -123,6 +130,16 @@ mod tests {
         let shape = &closed["responses"]["413"]["content"]["application/problem+json"]["schema"]["$ref"];
         assert_eq!(shape, &json!("#/components/schemas/Problem"));
         assert!(document["components"]["schemas"]["Problem"].is_object());
+    }
+
+    #[test]
+    fn a_document_speaks_of_its_api_and_not_of_what_made_it() {
+        let (_, mut document) = OpenApiRouter::<()>::new().split_for_parts();
+        introduce(&mut document, "Fortia auth", "Accounts.");
+        let info = serde_json::to_value(document).expect("json")["info"].take();
+        let wanted =
+            json!({"title": "Fortia auth", "description": "Accounts.", "version": env!("CARGO_PKG_VERSION")});
+        assert_eq!(info, wanted);
     }
 
     #[test]
