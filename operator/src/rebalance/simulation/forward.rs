@@ -301,10 +301,13 @@ fn an_approval_is_of_one_plan_and_not_of_the_next_of_its_like() {
         assert_eq!(runs.plan.expect("a plan").ticket, ticket);
     };
     waits(&world, "v2-3-modulo-2");
-    // One that was given up before it was accepted, and is planned anew without a change of the spec.
+    // One that was given up before it was accepted, set back, and wanted once more.
     world.spec.aborts = Some(2);
     world.run(10);
     (world.spec.aborts, world.spec.approved) = (None, Some("v2-3-modulo-2".into()));
+    world.want(2);
+    world.run(10);
+    world.want(3);
     world.run(10);
     waits(&world, "v2-3-modulo-3");
     world.spec.approved = Some("v2-3-modulo-3".into());
