@@ -55,7 +55,7 @@ async fn dry_run(world: &Fortia) -> Result<(), Box<dyn Error>> {
     let told = |text: &str| warnings.iter().any(|warning| warning.contains(text));
     assert!(told("v1 to v2, 1 to 2 shards: about 50 % of "), "{warnings:?}");
     assert!(
-        told(" keys move; the annotation fortia.dev/plan=2 shows all of the plan in status.plan"),
+        told(" keys move; the annotation fortia.dev/plan=2/Modulo shows all of the plan in status.plan"),
         "{warnings:?}"
     );
     assert_eq!(serving(&world.object().await?)?.shards, 1, "it is a dry run");
