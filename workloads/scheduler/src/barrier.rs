@@ -11,6 +11,7 @@ use fortia_vec::{ChunkPos, RegionPos};
 
 use crate::assign::{Assignment, Costs, assign};
 use crate::exchange::{Command, Conn, Event, Place, Why};
+use crate::letters::sorted;
 
 /// Ticks between two looks at whether the measured costs ask for another assignment.
 const REBALANCE: u64 = 64;
@@ -375,30 +376,6 @@ impl Barrier {
         }
         Vec::new()
     }
-}
-
-/// Letters in an order that does not depend on who answered first.
-fn sorted(mut letters: Vec<Letter>) -> Vec<Letter> {
-    letters.sort_by_key(|letter| {
-        let to = letter.to.as_ref().map(|to| (to.x, to.y));
-        let kind = match &letter.kind {
-            Some(letter::Kind::Forward(action)) => (0, 0, action.id),
-            Some(letter::Kind::Edit(edit)) => (1, 0, edit.id),
-            Some(letter::Kind::Outcome(outcome)) => (2, 0, outcome.unit),
-            Some(letter::Kind::Arrival(entity)) => (3, 0, entity.id),
-            Some(letter::Kind::Strike(strike)) => (7, 0, strike.id),
-            Some(letter::Kind::Pay(pay)) => (8, 0, pay.id),
-            Some(letter::Kind::Unload(unload)) => (9, 0, unload.unit),
-            // They add up.
-            Some(letter::Kind::Credit(_)) => (10, 0, 0),
-            // Whoever says so says the same.
-            Some(letter::Kind::Claimed(_)) => (5, 0, 0),
-            Some(letter::Kind::Approached(at)) => (6, at.x.cast_unsigned(), u64::from(at.y.cast_unsigned())),
-            None => (4, 0, 0),
-        };
-        (to, kind)
-    });
-    letters
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod cutover;
 pub mod exchange;
 mod lead;
 mod lease;
+mod letters;
 mod metrics;
 mod patience;
 mod streams;
