@@ -162,4 +162,4 @@ fn follow_epoch(plan: &Plan, stored: Option<&Topology>, next: &mut FortiaCluster
 
 #[cfg(test)]
 #[path = "decide_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -3,9 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fortia_proto::tick::v1::{
-    Answer, Done, EditStrategy, Failed, Frame, Letter, Patch, Stage, answer, letter,
-};
+use fortia_proto::tick::v1::{Answer, Done, EditStrategy, Failed, Frame, Letter, Patch, Stage, answer};
 use fortia_proto::world::v1 as world;
 use fortia_vec::{ChunkPos, RegionPos};
 
