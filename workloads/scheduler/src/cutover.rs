@@ -14,12 +14,6 @@ use tokio::time::Instant;
 
 /// Keys that are drained in a few milliseconds: with no more of them noted, the pause is short.
 pub const SMALL_LAG: u64 = 256;
-/// Whether so many noted keys of so many sources cannot be carried while these stand still: then nobody need be frozen to find
-/// that out.
-pub fn is_hopeless(lag: u64, sources: u32) -> bool {
-    lag > MOST_NOTED.saturating_mul(u64::from(sources))
-}
-
 /// Ticks for which a lag may stay large before the next one waits for the pods.
 pub const PATIENT_TICKS: u32 = 3;
 /// Ticks after which a leader makes sure of the guards anew while keys are carried: few enough for pods that wait for a
@@ -112,6 +106,12 @@ impl Pending {
     pub fn is_asked(&self) -> bool {
         self.lag.is_some()
     }
+}
+
+/// Whether so many noted keys of so many sources cannot be carried while these stand still: then nobody need be frozen to find
+/// that out.
+pub fn is_hopeless(lag: u64, sources: u32) -> bool {
+    lag > MOST_NOTED.saturating_mul(u64::from(sources))
 }
 
 impl Guards {

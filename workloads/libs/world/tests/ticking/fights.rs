@@ -1,7 +1,7 @@
 //! What players see of fights: blows, death, and who comes back.
 
 use crate::cluster::{Cluster, command, spawn};
-use fortia_vec::{BlockPos, Distance};
+use fortia_vec::{BlockPos, ChunkPos, Distance};
 use fortia_world::block::Block;
 use fortia_world::chunk::Column;
 use fortia_world::entity::{Entity, Event, Kind};
@@ -127,14 +127,20 @@ fn a_handyman_comes_back_at_the_house_where_it_unloaded_last_or_else_at_the_camp
     }
 }
 
-#[test]
-fn a_dead_fighter_is_gone_for_good_and_its_owner_is_told_by_whom() {
+/// A world in which ann's fighter has just died at the hands of eve's, which is unit 2; and the chunk it died in.
+fn fallen() -> (Cluster, ChunkPos) {
     let (mut cluster, _) = world();
     let at = cluster.unit(FIGHTER).at;
     let there = cluster.surface(at.x + 2, at.y);
     put(&mut cluster, Kind::Fighter, 2, "eve", there);
     attack(&mut cluster, 2, FIGHTER);
     cluster.until(|c| c.unit(FIGHTER).is_dead());
+    (cluster, at.chunk())
+}
+
+#[test]
+fn a_dead_fighter_is_gone_for_good_and_its_owner_is_told_by_whom() {
+    let (mut cluster, _) = fallen();
     assert!(cluster.is_gone(FIGHTER));
     assert_eq!(cluster.unit(FIGHTER).outcome, "killed by eve");
     for _ in 0..50 {
@@ -147,15 +153,6 @@ fn a_dead_fighter_is_gone_for_good_and_its_owner_is_told_by_whom() {
 #[test]
 fn the_record_of_the_dead_goes_in_its_tick_whoever_owns_the_chunk_by_then_and_however_often_that_tick_is_run()
 {
-    let fallen = || {
-        let (mut cluster, _) = world();
-        let at = cluster.unit(FIGHTER).at;
-        let there = cluster.surface(at.x + 2, at.y);
-        put(&mut cluster, Kind::Fighter, 2, "eve", there);
-        attack(&mut cluster, 2, FIGHTER);
-        cluster.until(|c| c.unit(FIGHTER).is_dead());
-        (cluster, at.chunk())
-    };
     let (mut plain, at) = fallen();
     let (mut broken, _) = fallen();
     let goes = plain.tick + rules::REMEMBERED;
