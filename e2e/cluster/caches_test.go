@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -11,10 +12,7 @@ func TestClientsOfAClusterKeepTheirCachesInItsFolderAndLeaveWhatTheUserSet(t *te
 		t.Setenv(variable, "")
 	}
 	t.Setenv("HELM_DATA_HOME", "/mine")
-	c, err := NewCluster("caches", t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := Cluster{Name: "caches", Dir: filepath.Join(t.TempDir(), "caches")}
 	if set, err := keepCaches(c); err != nil || set || os.Getenv("KUBECACHEDIR") != "" {
 		t.Fatalf("a cluster that is not up has no folder to keep anything in: %v", err)
 	}
