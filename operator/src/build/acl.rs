@@ -21,8 +21,10 @@ const READ: &[&str] = &[
 ];
 /// What the functions do to world keys in the caller's name; see functions/tick.lua.
 const WORLD: &[&str] = &["+fcall", "+hset", "+hincrby", "+sadd", "+srem", "+rpush", "+del"];
-/// What tickers do to lock tables beside that: one that nobody removes goes by itself.
-const TICK: &[&str] = &["+fcall", "+hset", "+hincrby", "+sadd", "+srem", "+rpush", "+del", "+expire"];
+/// What tickers do beside that: a lock table that nobody removes goes by itself, and so does the note of a list of actions that
+/// the version before never had.
+const TICK: &[&str] =
+    &["+fcall", "+hset", "+hincrby", "+hdel", "+sadd", "+srem", "+rpush", "+del", "+expire"];
 /// What carrying does, see functions/migrate.lua: by the migrator, and by the scheduler for the last keys of a flip, which
 /// also turns the guards. Both ask which life of a server they speak to.
 const CARRY: &[&str] = &[
@@ -80,6 +82,7 @@ fn rights(service: Service, group: GroupId) -> Rights {
                 "~fortia:committed",
                 "~fortia:ticks",
                 "~fortia:cutover",
+                "~fortia:forgotten",
             ],
             commands: LEAD,
         },

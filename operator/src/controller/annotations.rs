@@ -14,6 +14,9 @@ pub const ROLLBACK: &str = "fortia.dev/rollback";
 /// Shows what a re-sharding would do, in `status.plan`: shards, or shards and placement like `5/Jump`.
 pub const PLAN: &str = "fortia.dev/plan";
 
+/// Lets the world go on although a shard has forgotten something: the last committed tick, as the condition Ready names it.
+pub const ACCEPT_LOSS: &str = "fortia.dev/accept-loss";
+
 /// Most shards there can be, as in the spec.
 const MOST: u32 = 64;
 
@@ -28,6 +31,8 @@ pub struct Asked {
     pub back_to: Option<u64>,
     /// Shards and placement to show a plan for.
     pub plan: Option<(u32, Option<Placement>)>,
+    /// The tick after which the world goes on in spite of a loss.
+    pub accepted_loss: Option<u64>,
     /// What is not understood, and what to write instead.
     pub unread: Option<String>,
 }
@@ -44,6 +49,15 @@ pub fn read(annotations: &BTreeMap<String, String>) -> Asked {
         version
     };
     let (aborts, back_to) = (version(ABORT), version(ROLLBACK));
+    let accepted_loss = annotations.get(ACCEPT_LOSS).and_then(|text| {
+        let tick = text.parse().ok();
+        if tick.is_none() {
+            unread = Some(format!(
+                "annotation {ACCEPT_LOSS}: {text:?} is no tick: write the one that the condition Ready names"
+            ));
+        }
+        tick
+    });
     let plan = annotations.get(PLAN).and_then(|text| {
         let plan = wanted(text);
         if plan.is_none() {
@@ -58,6 +72,7 @@ pub fn read(annotations: &BTreeMap<String, String>) -> Asked {
         aborts,
         back_to,
         plan,
+        accepted_loss,
         unread: unread.or_else(|| unknown(annotations)),
     }
 }
@@ -90,6 +105,7 @@ mod tests {
         assert_eq!((all.aborts, all.back_to), (Some(2), Some(1)));
         assert_eq!((all.plan, all.unread), (Some((5, Some(Placement::Jump))), None));
         assert_eq!(asked(&[(PLAN, "5")]).plan, Some((5, None)));
+        assert_eq!(asked(&[(ACCEPT_LOSS, "417")]).accepted_loss, Some(417));
         assert_eq!(asked(&[]), Asked::default());
     }
 
@@ -100,9 +116,11 @@ mod tests {
             (ROLLBACK, "vx", "like v2"),
             (PLAN, "65", "1 to 64"),
             (PLAN, "5/Ring", "5/Jump"),
+            (ACCEPT_LOSS, "yes", "that the condition Ready names"),
         ] {
             let asked = asked(&[(name, value)]);
             assert_eq!((asked.aborts, asked.back_to, asked.plan), (None, None, None));
+            assert_eq!(asked.accepted_loss, None);
             assert!(asked.unread.as_ref().is_some_and(|text| text.contains(way_out)), "{asked:?}");
         }
     }

@@ -7,7 +7,7 @@ use crate::controller::rights::Given;
 use crate::controller::validate::example;
 use crate::crd::rebalance::Rebalance;
 use crate::crd::spec::Placement;
-use crate::failover::state::{Guard, Node, Seen};
+use crate::failover::state::{Guard, Node, Seen, Watermark};
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
 
@@ -55,7 +55,7 @@ pub(in crate::controller) fn seen(status: &FortiaClusterStatus, stored: Option<T
                 uid: "uid-1".into(),
                 group: group.to_string(),
                 index: group.index(),
-                watermark: (1, 1, 1),
+                watermark: Watermark { parts: 1, epoch: 1, tick_epoch: 1, closed: 1 },
             }),
         }),
     };

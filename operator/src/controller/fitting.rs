@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::annotations::{ABORT, APPROVE, Asked, PLAN, ROLLBACK};
+use super::annotations::{ABORT, ACCEPT_LOSS, APPROVE, Asked, PLAN, ROLLBACK};
 use super::validate::Plan;
 use crate::crd::rebalance::{Phase, Reason, Rebalance};
 use crate::crd::status::{FortiaClusterStatus, Layout};
@@ -12,7 +12,7 @@ const OURS: &str = "fortia.dev/";
 
 /// An annotation that is ours by its name and that nobody reads.
 pub(super) fn unknown(annotations: &BTreeMap<String, String>) -> Option<String> {
-    let known = [APPROVE, ABORT, ROLLBACK, PLAN];
+    let known = [APPROVE, ABORT, ROLLBACK, PLAN, ACCEPT_LOSS];
     let other = annotations.keys().find(|key| key.starts_with(OURS) && !known.contains(&key.as_str()))?;
     Some(format!("annotation {other} is not known: there are {}", known.join(", ")))
 }

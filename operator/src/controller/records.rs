@@ -3,8 +3,8 @@
 use fortia_common::boot::Service;
 use fortia_common::command::{Action, Command};
 use fortia_common::records::{
-    COMMANDS, COMMITTED, CONFIG, CUTOVER, Config, CutoverRecord, INSTANCE_PATTERN, Instance, LEASE, Progress,
-    TOPOLOGY, WORLD_PROGRESS, WorldProgress, progress_key,
+    COMMANDS, COMMITTED, CONFIG, CUTOVER, Config, CutoverRecord, FORGOTTEN, ForgottenRecord,
+    INSTANCE_PATTERN, Instance, LEASE, Progress, TOPOLOGY, WORLD_PROGRESS, WorldProgress, progress_key,
 };
 use fortia_common::topology::Topology;
 use redis::aio::MultiplexedConnection;
@@ -20,6 +20,8 @@ pub(super) struct Records {
     pub(super) config: Option<Config>,
     pub(super) tick: Option<u64>,
     pub(super) cutover: Option<CutoverRecord>,
+    /// Why the world stands still, when a shard has forgotten something.
+    pub(super) forgotten: Option<ForgottenRecord>,
     /// Whether a scheduler holds the lease.
     pub(super) led: bool,
     pub(super) instances: Vec<Instance>,
@@ -44,8 +46,9 @@ pub(super) async fn read(
     mut open: MultiplexedConnection,
     status: &FortiaClusterStatus,
 ) -> Result<Records, RecordError> {
-    type First = (Option<String>, Option<String>, Option<u64>, Option<String>, Option<u64>, (u64, u64));
-    let (topology, config, tick, cutover, expires, time): First = pipe()
+    type Text = Option<String>;
+    type First = (Text, Text, Option<u64>, Text, Text, Option<u64>, (u64, u64));
+    let (topology, config, tick, cutover, forgotten, expires, time): First = pipe()
         .cmd("GET")
         .arg(TOPOLOGY)
         .cmd("GET")
@@ -54,6 +57,8 @@ pub(super) async fn read(
         .arg(COMMITTED)
         .cmd("GET")
         .arg(CUTOVER)
+        .cmd("GET")
+        .arg(FORGOTTEN)
         .cmd("HGET")
         .arg(LEASE)
         .arg("expires")
@@ -66,6 +71,7 @@ pub(super) async fn read(
         config: parse(CONFIG, config)?,
         tick,
         cutover: parse(CUTOVER, cutover)?,
+        forgotten: parse(FORGOTTEN, forgotten)?,
         led: expires.is_some_and(|expires| expires > now_ms),
         ..Records::default()
     };

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use fortia_common::records::ForgottenRecord;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
@@ -9,6 +10,7 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
 use super::Context;
+use super::annotations::ACCEPT_LOSS;
 use super::decide::Decision;
 use super::observe::Observed;
 use super::reconcile::Error;
@@ -154,6 +156,9 @@ fn ready(plan: &Plan, seen: &Observed, decision: &Decision, degraded: &Verdict) 
     if !records.led || records.tick.is_none() {
         return no("TickStarting", "no scheduler leads yet".into());
     }
+    if let Some(forgotten) = &records.forgotten {
+        return no("DataForgotten", told_forgotten(forgotten));
+    }
     let but = if degraded.holds {
         format!("; Degraded tells what is wrong ({})", degraded.reason)
     } else {
@@ -165,6 +170,16 @@ fn ready(plan: &Plan, seen: &Observed, decision: &Decision, degraded: &Verdict) 
         return no("TickStalled", format!("tick {tick} was the last; the world stands still{but}"));
     }
     Verdict { holds: true, reason: "Serving", message: format!("the world is served and ticks{but}") }
+}
+
+/// Why no tick is begun, and what can be done.
+fn told_forgotten(forgotten: &ForgottenRecord) -> String {
+    let ForgottenRecord { tick, why } = forgotten;
+    format!(
+        "{why}; tick {tick} was the last, and the world stands still, so that what is left of it is not mixed with what is lost. \
+         Bring the shard's data back (from its replica or its volume), or go on from what there is: \
+         annotate with {ACCEPT_LOSS}={tick}"
+    )
 }
 
 /// How far the world is, for people.

@@ -203,6 +203,7 @@ fn config(cluster: &FortiaCluster, names: &Names, generation: i64) -> Result<Con
             .unwrap_or_else(|| format!("http://{}.{}.svc", names.of("game"), names.namespace)),
         logs: spec.logserver.endpoint.clone().or(own_logs),
         max_cutover_pause_ms: u64::try_from(pause.as_millis()).unwrap_or(1000),
+        accepted_loss: annotations::read(cluster.annotations()).accepted_loss,
     })
 }
 

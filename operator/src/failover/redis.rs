@@ -12,7 +12,7 @@ use redis::{
 };
 use tokio::sync::Mutex;
 
-use super::state::{Guard, Role, Seen};
+use super::state::{Guard, Role, Seen, Watermark};
 use crate::build::acl;
 use crate::build::names::GroupId;
 use crate::build::secrets::{Passwords, REPLICA};
@@ -307,7 +307,12 @@ fn parse_guard(fields: &HashMap<String, String>) -> Option<Guard> {
         uid: fields.get("uid")?.clone(),
         group: fields.get("group").cloned().unwrap_or_default(),
         index: u32::try_from(number("index")).unwrap_or(u32::MAX),
-        watermark: (number("epoch"), number("tick_epoch"), number("closed")),
+        watermark: Watermark {
+            parts: number("parts"),
+            epoch: number("epoch"),
+            tick_epoch: number("tick_epoch"),
+            closed: number("closed"),
+        },
     })
 }
 

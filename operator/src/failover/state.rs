@@ -25,8 +25,22 @@ pub struct Guard {
     pub group: String,
     /// Index of the group.
     pub index: u32,
-    /// Epoch of the topology, of the ticks, and the last closed tick: grow with the data.
-    pub watermark: (u64, u64, u64),
+    /// How much it was told: grows with the data.
+    pub watermark: Watermark,
+}
+
+/// How much a server was told, by its guard. Parts of commits come first: an epoch or a closed tick may also be raised on a
+/// server that has forgotten what was committed before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Watermark {
+    /// Parts of commits.
+    pub parts: u64,
+    /// Epoch of the topology.
+    pub epoch: u64,
+    /// Epoch of the ticks.
+    pub tick_epoch: u64,
+    /// The last closed tick.
+    pub closed: u64,
 }
 
 /// A server that answers.

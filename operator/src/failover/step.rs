@@ -244,7 +244,7 @@ fn has_more(other: &Seen, primary: &Seen) -> bool {
 /// Whether the server's topology is older than the primary's: it may still hold a version that was unlinked since,
 /// so how many keys it has means nothing.
 fn missed_a_re_sharding(other: &Seen, primary: &Seen) -> bool {
-    matches!((&other.guard, &primary.guard), (Some(other), Some(own)) if other.watermark.0 < own.watermark.0)
+    matches!((&other.guard, &primary.guard), (Some(other), Some(own)) if other.watermark.epoch < own.watermark.epoch)
 }
 
 fn degraded(reason: &'static str, message: String) -> Step {
@@ -253,6 +253,7 @@ fn degraded(reason: &'static str, message: String) -> Step {
 
 #[cfg(test)]
 mod tests {
+    use super::super::state::Watermark;
     use super::*;
     use crate::crd::status::GroupState;
 
@@ -262,8 +263,9 @@ mod tests {
         Names { cluster: "midgard".into(), namespace: "worlds".into() }
     }
 
-    fn guard(watermark: u64) -> Guard {
-        Guard { uid: "u".into(), group: "shard-0".into(), index: 0, watermark: (1, watermark, 0) }
+    fn guard(tick_epoch: u64) -> Guard {
+        let watermark = Watermark { epoch: 1, tick_epoch, ..Watermark::default() };
+        Guard { uid: "u".into(), group: "shard-0".into(), index: 0, watermark }
     }
 
     fn node(ordinal: i32, seen: Option<Seen>) -> Node {
@@ -430,8 +432,18 @@ mod tests {
     }
 
     #[test]
+    fn a_primary_that_forgot_commits_is_older_whatever_was_raised_on_it_since() {
+        let told =
+            |parts, guard: Guard| Some(Guard { watermark: Watermark { parts, ..guard.watermark }, ..guard });
+        let admitted = authority(GroupState::Admitted);
+        let forgot = node(0, seen(Role::Primary, 5, told(40, guard(9))));
+        let remembers = node(1, seen(Role::Fenced, 5, told(41, guard(8))));
+        assert_eq!(reason(decide(Some(&admitted), &[forgot, remembers])), "DataBehind");
+    }
+
+    #[test]
     fn a_replica_that_was_away_while_a_version_was_unlinked_is_attached_with_its_many_old_keys() {
-        let later = Guard { watermark: (2, 9, 0), ..guard(9) };
+        let later = Guard { watermark: Watermark { epoch: 2, ..guard(9).watermark }, ..guard(9) };
         let nodes =
             [node(0, seen(Role::Primary, 5, Some(later))), node(1, seen(Role::Fenced, 500, Some(guard(8))))];
         let step = decide(Some(&authority(GroupState::Admitted)), &nodes);

@@ -162,7 +162,7 @@ async fn info_tells_how_much_slower_than_wanted_the_last_ticks_came_and_a_cut_ov
     let game = Game::start(1).await;
     let lease = game.control.lease("here", std::time::Duration::from_secs(60)).await.expect("lease");
     for tick in 1..=20 {
-        let committed = Committed { tick, at: 1_000_000 + tick * 125, changed: Vec::new() };
+        let committed = Committed { tick, at: 1_000_000 + tick * 125, ..Committed::default() };
         game.control.commit(lease.epoch, &committed).await.expect("committed");
     }
     game.until_tick(20).await;

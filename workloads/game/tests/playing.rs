@@ -123,7 +123,10 @@ async fn orders_are_queued_for_the_next_tick_where_the_unit_stands() {
     );
 
     // A tick that has begun takes no more orders: they run in the next.
-    game.world.take_actions(1, 2, &fortia_vec::regions_of(support::RADIUS)).await.expect("taken");
+    game.world
+        .take_actions(1, 2, &fortia_vec::regions_of(support::RADIUS), Default::default())
+        .await
+        .expect("taken");
     let orders = json!({"orders": [{"unit": "7", "order": {"kind": "hold"}}]});
     let answer = game.post("/actions", &token).json(&orders).send().await.expect("an answer");
     assert_eq!(answer.json::<Value>().await.expect("json"), json!({"tick": 3}));

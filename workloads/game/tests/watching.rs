@@ -88,7 +88,7 @@ async fn ticks_are_known_while_a_shard_keeps_their_news_waiting_and_then_all_is_
     game.plane.shards[0].run::<()>(&["CLIENT", "PAUSE", "4000", "ALL"]).await;
     for tick in 2..=5 {
         let changed = vec![fortia_world::wire::chunk_pos(HERE)];
-        let committed = Committed { tick, at: 1_000_000 + tick, changed };
+        let committed = Committed { tick, at: 1_000_000 + tick, changed, ..Committed::default() };
         game.control.commit(lease.epoch, &committed).await.expect("committed");
     }
     game.until_tick(5).await;

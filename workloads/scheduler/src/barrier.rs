@@ -3,13 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fortia_common::topology::Topology;
 use fortia_proto::tick::v1::{Answer, Done, EditStrategy, Failed, Frame, Letter, Patch, Stage, answer};
 use fortia_proto::world::v1 as world;
-use fortia_vec::{ChunkPos, RegionPos};
+use fortia_vec::RegionPos;
 
 use crate::assign::{Assignment, Costs, assign};
 use crate::exchange::{Command, Conn, Event, Place, Why};
+use crate::ledger::Ledger;
 use crate::letters::sorted;
+use crate::patches::addressed;
 
 /// Ticks between two looks at whether the measured costs ask for another assignment.
 const REBALANCE: u64 = 64;
@@ -44,8 +47,11 @@ struct Round {
 pub struct Barrier {
     epoch: u64,
     topology_epoch: u64,
+    /// The version of the database that is served.
+    version: u64,
     memory_since: u64,
     committed: u64,
+    ledger: Ledger,
     regions: Vec<RegionPos>,
     costs: Costs,
     /// Cost of the tick that runs, in µs; counted once it is committed.
@@ -69,19 +75,22 @@ pub struct Barrier {
 }
 
 impl Barrier {
-    /// A leader under `lease_epoch` begins after tick `committed`, knowing these costs.
+    /// A leader under `lease_epoch` begins after tick `committed`, knowing these costs and what the shards have confirmed.
     pub fn new(
         lease_epoch: u64,
-        topology_epoch: u64,
+        topology: &Topology,
         committed: u64,
+        ledger: Ledger,
         regions: Vec<RegionPos>,
         costs: Costs,
     ) -> Barrier {
         Barrier {
             epoch: lease_epoch << 20,
-            topology_epoch,
-            memory_since: topology_epoch,
+            topology_epoch: topology.epoch,
+            version: topology.serving.version,
+            memory_since: topology.epoch,
             committed,
+            ledger,
             regions,
             costs,
             spent: BTreeMap::new(),
@@ -103,6 +112,11 @@ impl Barrier {
         self.committed
     }
 
+    /// The epoch of the assignment of regions.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Whether no tick runs.
     pub fn idle(&self) -> bool {
         matches!(self.state, State::Idle)
@@ -113,6 +127,11 @@ impl Barrier {
         if self.idle() {
             self.edit_strategy = strategy;
         }
+    }
+
+    /// What the shards have confirmed.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
     }
 
     /// Connected tickers and how many regions each owns.
@@ -132,8 +151,9 @@ impl Barrier {
             Event::Raised { epoch, ok } => self.raised(epoch, ok),
             Event::Committed { tick } => self.commit(tick),
             Event::Deadline(place) => self.late(place),
-            Event::Changed { topology_epoch, memory_since } => {
+            Event::Changed { topology_epoch, version, memory_since } => {
                 (self.topology_epoch, self.memory_since) = (topology_epoch, memory_since);
+                self.version = version;
                 self.stale = Some(format!("topology epoch {topology_epoch}"));
                 Vec::new()
             }
@@ -219,27 +239,14 @@ impl Barrier {
         letter.to.as_ref().and_then(|to| self.assignment.owner(RegionPos::new(to.x, to.y)))
     }
 
-    /// Patches for the owners of regions beside their chunks.
-    fn addressed(&self, patches: &[Patch]) -> BTreeMap<&str, Vec<Patch>> {
-        let mut of_owner: BTreeMap<&str, Vec<Patch>> = BTreeMap::new();
-        for patch in patches {
-            let Some(at) = patch.at.as_ref().map(|at| ChunkPos::new(at.x, at.y)) else { continue };
-            // A chunk's corners lie in all the regions it is beside.
-            let corners = [(-1, -1), (-1, 1), (1, -1), (1, 1)].map(|(x, y)| at.offset(x, y).region());
-            let owners = corners.map(|region| self.assignment.owner(region));
-            for (i, owner) in owners.into_iter().enumerate() {
-                if let Some(owner) = owner.filter(|owner| !owners[..i].contains(&Some(*owner))) {
-                    of_owner.entry(owner).or_default().push(patch.clone());
-                }
-            }
-        }
-        of_owner
-    }
-
     fn begin(&mut self, stage: Stage, letters: Vec<Letter>) -> Vec<Command> {
         let place = self.place(stage);
-        if stage == Stage::Observe {
+        let observes = stage == Stage::Observe;
+        if observes {
             self.spent.clear();
+        }
+        if stage == Stage::Commit {
+            self.ledger.begins();
         }
         let mut inboxes: BTreeMap<&str, Vec<Letter>> = BTreeMap::new();
         for letter in letters {
@@ -247,9 +254,13 @@ impl Barrier {
                 inboxes.entry(owner).or_default().push(letter);
             }
         }
-        let (changed, mut patches) = match stage {
-            Stage::Observe => (&self.settled[..], self.addressed(&self.settled_patches)),
-            _ => (&[][..], BTreeMap::new()),
+        let (changed, mut patches, parts) = match stage {
+            Stage::Observe => (
+                &self.settled[..],
+                addressed(&self.settled_patches, &self.assignment),
+                self.ledger.parts(self.version),
+            ),
+            _ => (&[][..], BTreeMap::new(), &[][..]),
         };
         let mut commands = vec![Command::Begin { place, loads: !self.begun }];
         let mut waiting = BTreeSet::new();
@@ -270,6 +281,8 @@ impl Barrier {
                 edit_strategy: self.edit_strategy.into(),
                 memory_since: self.memory_since,
                 patches: patches.remove(name.as_str()).unwrap_or_default(),
+                parts: parts.to_vec(),
+                again: observes && self.ledger.has_begun(),
             };
             waiting.insert(*conn);
             commands.push(Command::Send { conn: *conn, frame });
@@ -309,6 +322,9 @@ impl Barrier {
         }
         self.changed.extend(done.changed.iter().map(|chunk| (chunk.x, chunk.y)));
         self.patches.extend(done.patches);
+        if stage == Stage::Commit {
+            self.ledger.confirmed(self.version, &done.parts);
+        }
         let Some(letters) = letters else { return Vec::new() };
         if let Some(lost) = letters.iter().find(|letter| self.addressee(letter).is_none()) {
             // It may be a unit on its way.
@@ -320,7 +336,8 @@ impl Barrier {
             Stage::Move => self.begin(Stage::Commit, letters),
             Stage::Commit => {
                 self.state = State::Committing;
-                vec![Command::Commit { tick: self.committed + 1, changed: self.changes() }]
+                let (version, parts) = (self.version, self.ledger.parts(self.version).to_vec());
+                vec![Command::Commit { tick: self.committed + 1, changed: self.changes(), version, parts }]
             }
         }
     }
@@ -366,6 +383,7 @@ impl Barrier {
     fn commit(&mut self, tick: u64) -> Vec<Command> {
         if matches!(self.state, State::Committing) && tick == self.committed + 1 {
             self.committed = tick;
+            self.ledger.committed();
             self.state = State::Idle;
             self.settled = self.changes();
             self.changed.clear();

@@ -1,12 +1,26 @@
 //! Tests of the barrier.
 
-use fortia_proto::tick::v1::{Cost, Frame};
+use fortia_common::topology::{Layout, Placement};
+use fortia_proto::tick::v1::{Committed, Cost, Frame, Part};
+use fortia_vec::ChunkPos;
 use proptest::prelude::*;
 
 use super::*;
 
+/// After tick 41, of which two shards have confirmed 5 and 6 parts.
 fn barrier() -> Barrier {
-    Barrier::new(3, 7, 41, fortia_vec::regions_of(16), Costs::new(16))
+    let topology = Topology {
+        cluster: "u".into(),
+        epoch: 7,
+        serving: Layout { version: 2, shards: 2, placement: Placement::Modulo },
+        target: None,
+        previous: None,
+        phase: None,
+        groups: Vec::new(),
+        auth_db: String::new(),
+    };
+    let last = Committed { tick: 41, version: 2, parts: vec![5, 6], ..Committed::default() };
+    Barrier::new(3, &topology, 41, Ledger::after(Some(&last)), fortia_vec::regions_of(16), Costs::new(16))
 }
 
 fn join(barrier: &mut Barrier, conn: Conn) {
@@ -116,6 +130,40 @@ fn letters_go_to_the_owner_of_the_region_they_name() {
 }
 
 #[test]
+fn shards_are_asked_for_what_they_confirmed_and_for_the_actions_of_a_tick_that_was_written() {
+    let mut barrier = barrier();
+    join(&mut barrier, 1);
+    let mut now = start(&mut barrier);
+    assert_eq!((now[0].1.parts.as_slice(), now[0].1.again), (&[5, 6][..], false));
+    // One shard has the commit when the ticker dies.
+    for _ in 0..3 {
+        let (conn, frame) = now[0].clone();
+        now = frames(&barrier.next(Event::Answered { conn, answer: done(&frame, Vec::new()) }));
+    }
+    barrier.next(Event::Left { conn: 1 });
+    join(&mut barrier, 2);
+    let mut now = start(&mut barrier);
+    assert!(now[0].1.again, "the run before may have written");
+    loop {
+        let (conn, frame) = now[0].clone();
+        let mut answer = done(&frame, Vec::new());
+        if let Some(answer::Kind::Done(done)) = &mut answer.kind {
+            done.parts =
+                if frame.stage() == Stage::Commit { vec![Part { shard: 1, number: 9 }] } else { vec![] };
+        }
+        let commands = barrier.next(Event::Answered { conn, answer });
+        if let Some(Command::Commit { tick, version, parts, .. }) = commands.last() {
+            assert_eq!((*version, parts.as_slice()), (2, &[5, 9][..]));
+            barrier.next(Event::Committed { tick: *tick });
+            break;
+        }
+        now = frames(&commands);
+    }
+    let next = start(&mut barrier);
+    assert_eq!((next[0].1.parts.as_slice(), next[0].1.again), (&[5, 9][..], false));
+}
+
+#[test]
 fn a_letter_to_a_region_nobody_owns_makes_the_tick_run_again() {
     for to in [None, Some(world::RegionPos { x: 3, y: 0 })] {
         let mut barrier = barrier();
@@ -204,7 +252,7 @@ fn a_changed_topology_or_an_epoch_that_did_not_reach_all_shards_asks_for_a_new_e
     let first = start(&mut barrier);
     assert_eq!(first[0].1.epoch, epoch + 1);
     finish(&mut barrier, first);
-    barrier.next(Event::Changed { topology_epoch: 8, memory_since: 7 });
+    barrier.next(Event::Changed { version: 2, topology_epoch: 8, memory_since: 7 });
     let second = start(&mut barrier);
     let told = |frame: &Frame| (frame.epoch, frame.topology_epoch, frame.memory_since);
     assert_eq!(told(&second[0].1), (epoch + 2, 8, 7), "memory outlives a topology that changes no shard");
@@ -223,7 +271,7 @@ fn neighbours_are_told_what_the_tick_before_changed() {
             done.changed = if done.stage() == Stage::Commit { vec![at] } else { Vec::new() };
         }
         let commands = barrier.next(Event::Answered { conn, answer });
-        if let Some(Command::Commit { tick, changed }) = commands.last() {
+        if let Some(Command::Commit { tick, changed, .. }) = commands.last() {
             assert_eq!(changed, &[at]);
             barrier.next(Event::Committed { tick: *tick });
         }

@@ -50,6 +50,8 @@ pub enum Event {
     Changed {
         /// Epoch of the new topology.
         topology_epoch: u64,
+        /// The version of the database that is served.
+        version: u64,
         /// Oldest epoch of a topology under which what tickers know is still the world.
         memory_since: u64,
     },
@@ -96,6 +98,10 @@ pub enum Command {
         tick: u64,
         /// What it changed, ascending.
         changed: Vec<world::ChunkPos>,
+        /// The version of the database it was written to.
+        version: u64,
+        /// By shard, the parts of commits that are confirmed.
+        parts: Vec<u64>,
     },
     /// End a stream.
     Close {
@@ -126,6 +132,8 @@ pub enum Why {
     Failed,
     /// A new epoch did not reach all shards.
     Unraised,
+    /// A shard came back without something that was committed.
+    Forgotten,
 }
 
 impl Why {
@@ -136,6 +144,7 @@ impl Why {
             Why::Late => "late",
             Why::Failed => "failed",
             Why::Unraised => "unraised",
+            Why::Forgotten => "forgotten",
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod between;
 mod flip;
+mod raise;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,7 +14,6 @@ use fortia_common::pace::Pace;
 use fortia_common::records::{Config, CutoverRecord};
 use fortia_common::topology::{Phase, Topology};
 use fortia_proto::tick::v1::{Committed, Stage};
-use fortia_proto::world::v1::ChunkPos;
 use fortia_rdb::RdbError;
 use fortia_rdb::control::ControlDb;
 use fortia_rdb::migrate::cutover::Cutover;
@@ -27,6 +27,7 @@ use crate::assign::Costs;
 use crate::barrier::Barrier;
 use crate::cutover::{Guards, Pending};
 use crate::exchange::{Command, Conn, Event, Place, Why};
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::patience::Patience;
 use crate::streams::{Happening, Ticker};
@@ -145,6 +146,8 @@ struct Leader<'a> {
     slow: bool,
     /// Runs of the tick that failed, one after the other.
     failures: u32,
+    /// What was last said to be forgotten, if anything was said.
+    forgotten: Option<Option<String>>,
     /// What went wrong between ticks last time, so that it is not told again and again.
     trouble: Option<String>,
 }
@@ -156,6 +159,11 @@ impl<'a> Leader<'a> {
             tools.control.committed().await.map(|t| Some(t.unwrap_or(0)))
         })
         .await;
+        let last = insist("the committed tick's record", || async {
+            let ticks = tools.control.ticks(committed.saturating_sub(1), Duration::ZERO).await?;
+            Ok(Some(ticks.into_iter().find(|record| record.tick == committed)))
+        })
+        .await;
         let topology = tools.topology.borrow().clone();
         tracing::info!(lease, committed, radius = info.radius, "leading");
         tools.metrics.tick.set(committed);
@@ -165,8 +173,9 @@ impl<'a> Leader<'a> {
             lease,
             barrier: Barrier::new(
                 lease,
-                topology.epoch,
+                &topology,
                 committed,
+                Ledger::after(last.as_ref()),
                 regions_of(info.limit),
                 Costs::new(info.radius),
             ),
@@ -190,6 +199,7 @@ impl<'a> Leader<'a> {
             pace: Pace::default(),
             slow: false,
             failures: 0,
+            forgotten: None,
             trouble: None,
         }
     }
@@ -248,13 +258,11 @@ impl<'a> Leader<'a> {
                 self.tools.metrics.epoch.set(epoch);
                 self.tools.metrics.epochs.inc();
                 self.tools.metrics.assigned(self.barrier.tickers());
-                let raised = self.tools.world.raise(epoch).await;
-                if let Err(error) = &raised {
-                    self.tools.metrics.abandoned(Why::Unraised);
-                    tracing::warn!(epoch, %error, "the epoch did not reach all shards; trying again");
+                let ok = self.raise(epoch).await;
+                if !ok {
                     self.due = Instant::now() + RETRY;
                 }
-                Ok(Some(Event::Raised { epoch, ok: raised.is_ok() }))
+                Ok(Some(Event::Raised { epoch, ok }))
             }
             Command::Send { conn, frame } => {
                 let sent = self.tickers.get(&conn).is_some_and(|ticker| ticker.send(frame));
@@ -267,10 +275,10 @@ impl<'a> Leader<'a> {
                 self.begins(place, loads);
                 Ok(None)
             }
-            Command::Commit { tick, changed } => {
+            Command::Commit { tick, changed, version, parts } => {
                 self.stage_ends();
                 self.deadline = None;
-                self.commit(tick, changed).await?;
+                self.commit(Committed { tick, at: now_ms(), changed, version, parts }).await?;
                 Ok(Some(Event::Committed { tick }))
             }
             Command::Close { conn, reason } => {
@@ -320,8 +328,8 @@ impl<'a> Leader<'a> {
     }
 
     /// Commits until it is known to be done.
-    async fn commit(&mut self, tick: u64, changed: Vec<ChunkPos>) -> Result<(), RdbError> {
-        let record = Committed { tick, at: now_ms(), changed };
+    async fn commit(&mut self, record: Committed) -> Result<(), RdbError> {
+        let tick = record.tick;
         let mut again = false;
         while let Err(error) = self.tools.control.commit(self.lease, &record).await {
             match error {

@@ -7,8 +7,10 @@ pub mod cutover;
 pub mod exchange;
 mod lead;
 mod lease;
+pub mod ledger;
 mod letters;
 mod metrics;
+mod patches;
 mod patience;
 mod streams;
 

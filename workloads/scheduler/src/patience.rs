@@ -9,8 +9,10 @@ use std::time::Duration;
 
 /// Shortest deadline: a busy host may keep a process from running for this long.
 const LEAST: Duration = Duration::from_millis(250);
-/// Longest deadline.
+/// Longest deadline, and the longest while regions are loaded: a world is as large as it is, and who is told to begin again
+/// begins with nothing.
 const MOST: Duration = Duration::from_secs(60);
+const MOST_LOADING: Duration = Duration::from_secs(1200);
 /// How many periods a stage may take.
 const PERIODS: u32 = 5;
 /// How many times as long as the longest stage of the last ticks a stage may take.
@@ -41,7 +43,8 @@ impl Patience {
         let longest = self.took.iter().max().copied().unwrap_or_default();
         let usual = LEAST.max(period * PERIODS).max(longest * LONGEST) * if loads { LOADING } else { 1 };
         // The first time somebody died, most likely; from the second on it may have been the deadline.
-        usual.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(MOST)
+        let most = if loads { MOST_LOADING } else { MOST };
+        usual.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(most)
     }
 }
 
@@ -75,11 +78,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_that_fails_again_and_again_is_given_more_time_up_to_a_minute() {
+    fn a_tick_that_fails_again_and_again_is_given_more_time_up_to_a_minute_and_more_while_it_loads() {
         let patience = Patience::default();
         let deadlines: Vec<_> =
             (0..4).map(|failures| patience.deadline(100 * MS, false, failures) / 500).collect();
         assert_eq!(deadlines, [MS, MS, 2 * MS, 4 * MS]);
-        assert_eq!(patience.deadline(1000 * MS, true, 40), MOST);
+        assert_eq!(patience.deadline(1000 * MS, false, 40), MOST);
+        assert_eq!(patience.deadline(1000 * MS, true, 40), MOST_LOADING);
     }
 }

@@ -29,11 +29,32 @@ pub(crate) async fn fill(
         }
         fill_chunks(world, metrics, territory, tick, &missing).await?;
     }
-    for batch in territory.missing_entities().chunks(BATCH) {
-        let found = world.entities(tick, batch).await?;
-        for (id, bytes) in batch.iter().zip(found) {
-            let bytes = bytes.ok_or(FrameError::NoEntity(*id, tick))?;
-            territory.load_entity(Entity::decode(&bytes).map_err(|error| FrameError::Entity(*id, error))?);
+    fill_entities(world, metrics, territory, tick).await
+}
+
+async fn fill_entities(
+    world: &World,
+    metrics: &Metrics,
+    territory: &mut Territory,
+    tick: u64,
+) -> Result<(), FrameError> {
+    let batches: Vec<Vec<u64>> = territory.missing_entities().chunks(BATCH).map(<[u64]>::to_vec).collect();
+    let read =
+        |batch: Vec<u64>| async move { world.entities(tick, &batch).await.map(|found| (batch, found)) };
+    let mut reads = stream::iter(batches).map(read).buffered(BATCHES);
+    while let Some((batch, found)) = reads.try_next().await? {
+        for (id, bytes) in batch.into_iter().zip(found) {
+            let Some(bytes) = bytes else {
+                tracing::error!(id, tick, "an entity is listed and has no record: taken off the list");
+                metrics.strays.inc();
+                territory.absent_entity(id);
+                continue;
+            };
+            let entity = Entity::decode(&bytes).map_err(|error| FrameError::Entity(id, error))?;
+            if !territory.load_entity(entity) {
+                tracing::error!(id, tick, "an entity is not where it is listed: its record is believed");
+                metrics.strays.inc();
+            }
         }
     }
     Ok(())

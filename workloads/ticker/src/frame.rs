@@ -8,10 +8,10 @@ use bytes::Bytes;
 use fortia_common::records::{Config, Durability};
 use fortia_common::topology::Topology;
 use fortia_proto::tick::v1::letter::Kind;
-use fortia_proto::tick::v1::{Done, EditStrategy, Frame, Letter, Patch, Stage};
+use fortia_proto::tick::v1::{Done, EditStrategy, Frame, Letter, Part, Stage};
 use fortia_proto::world::v1::Action;
 use fortia_rdb::RdbError;
-use fortia_rdb::world::{Safe, World};
+use fortia_rdb::world::{Remembered, Safe, World};
 use fortia_vec::{ChunkPos, RegionPos};
 use fortia_world::chunk::ColumnError;
 use fortia_world::entity::EntityError;
@@ -42,8 +42,6 @@ pub(crate) enum FrameError {
     NoChunk(ChunkPos, u64),
     #[error("chunk {0} cannot be read: {1}")]
     Chunk(ChunkPos, ColumnError),
-    #[error("entity {0} is listed in a chunk, but not there at tick {1}")]
-    NoEntity(u64, u64),
     #[error("entity {0} cannot be read: {1}")]
     Entity(u64, EntityError),
     #[error("the claims on chunk {0} in tick {1} are gone from its shard")]
@@ -141,10 +139,9 @@ impl Runner {
                     epoch
                 }
                 _ => {
-                    let (epoch, changed, patches) = self.commit(epoch, frame).await?;
-                    changed.iter().for_each(|chunk| *work.entry(chunk.region()).or_default() += 4);
-                    done.changed = changed.into_iter().map(chunk_pos).collect();
-                    done.patches = patches;
+                    let epoch = self.commit(epoch, frame, &mut done).await?;
+                    let changed = done.changed.iter().map(to_chunk_pos);
+                    changed.for_each(|chunk| *work.entry(chunk.region()).or_default() += 4);
                     epoch
                 }
             }
@@ -271,7 +268,8 @@ impl Runner {
         regions: &[RegionPos],
         work: &mut BTreeMap<RegionPos, u64>,
     ) -> Result<Vec<(RegionPos, Vec<Action>)>, FrameError> {
-        let taken = self.world.take_actions(frame.epoch, frame.tick, regions).await?;
+        let remembered = Remembered { parts: &frame.parts, again: frame.again };
+        let taken = self.world.take_actions(frame.epoch, frame.tick, regions, remembered).await?;
         let mut actions = Vec::new();
         for (region, list) in taken {
             let decoded: Vec<Action> = list.into_iter().filter_map(|bytes| decode(region, bytes)).collect();
@@ -282,24 +280,21 @@ impl Runner {
         Ok(actions)
     }
 
-    async fn commit(
-        &self,
-        epoch: Epoch,
-        frame: Frame,
-    ) -> Result<(Epoch, Vec<ChunkPos>, Vec<Patch>), FrameError> {
+    async fn commit(&self, epoch: Epoch, frame: Frame, done: &mut Done) -> Result<Epoch, FrameError> {
         let tick = frame.tick;
         let (mut epoch, mut changes) =
             stage_of(epoch, frame, |epoch, tick, inbox| epoch.territory.commit(tick, inbox)).await?;
-        let changed = std::mem::take(&mut changes.changed);
-        let patches = std::mem::take(&mut changes.patches);
+        done.changed = std::mem::take(&mut changes.changed).into_iter().map(chunk_pos).collect();
+        done.patches = std::mem::take(&mut changes.patches);
         let unlocked = std::mem::take(&mut epoch.unlocked);
         let topology = self.topology.borrow().clone();
         let on_disk = self.config.borrow().durability == Durability::Disk;
         let safe = |shard| Safe { replicas: replicas_in_sync(&topology, shard), on_disk };
         let commit = self.world.commit(epoch.epoch, tick);
-        write(commit, changes, unlocked, &self.metrics).await?.end(safe).await?;
+        let parts = write(commit, changes, unlocked, &self.metrics).await?.end(safe).await?;
+        done.parts = parts.into_iter().map(|(shard, number)| Part { shard, number }).collect();
         epoch.next = (tick + 1, Stage::Observe);
-        Ok((epoch, changed, patches))
+        Ok(epoch)
     }
 }
 

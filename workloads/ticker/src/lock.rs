@@ -94,10 +94,10 @@ impl Locks<'_> {
         }
         let before = self.tick.saturating_sub(1);
         let found = self.world.entities(before, ids).await?;
-        let read = |(id, bytes): (&u64, Option<bytes::Bytes>)| {
-            let bytes = bytes.ok_or(FrameError::NoEntity(*id, before))?;
-            Entity::decode(&bytes).map_err(|error| FrameError::Entity(*id, error))
-        };
-        ids.iter().zip(found).map(read).collect()
+        // Their owner takes those off the list that have no record.
+        let there = ids.iter().zip(found).filter_map(|(id, bytes)| Some((id, bytes?)));
+        there
+            .map(|(id, bytes)| Entity::decode(&bytes).map_err(|error| FrameError::Entity(*id, error)))
+            .collect()
     }
 }

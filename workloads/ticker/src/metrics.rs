@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     pub(crate) connected: Gauge,
     pub(crate) regions: Gauge,
     pub(crate) loaded: Counter,
+    pub(crate) strays: Counter,
     pub(crate) chunks: Counter,
     pub(crate) entities: Counter,
     pub(crate) bytes: Counter,
@@ -44,6 +45,7 @@ impl Metrics {
             connected: Gauge::default(),
             regions: Gauge::default(),
             loaded: Counter::default(),
+            strays: Counter::default(),
             chunks: Counter::default(),
             entities: Counter::default(),
             bytes: Counter::default(),
@@ -59,6 +61,11 @@ impl Metrics {
         registry.register("connected", "Whether a leading scheduler is connected", metrics.connected.clone());
         registry.register("regions", "Regions owned", metrics.regions.clone());
         registry.register("loaded_chunks", "Chunks loaded from shards", metrics.loaded.clone());
+        registry.register(
+            "strays",
+            "Entities that were not where a chunk listed them, as after a loss that was accepted",
+            metrics.strays.clone(),
+        );
         registry.register("dirty_chunks", "Chunks committed", metrics.chunks.clone());
         registry.register("dirty_entities", "Entities committed", metrics.entities.clone());
         registry.register("committed_bytes", "Bytes of chunks and entities committed", metrics.bytes.clone());

@@ -34,6 +34,7 @@ async fn plane(seed: u64) -> (DataPlane, World) {
         game_address: "127.0.0.1:0".into(),
         logs: None,
         max_cutover_pause_ms: 1000,
+        accepted_loss: None,
     };
     plane.set_config(&config).await;
     let (_, topology) = watch::channel(plane.topology().await);

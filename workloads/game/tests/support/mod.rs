@@ -128,7 +128,10 @@ impl Game {
         let lease = self.control.lease("here", Duration::from_secs(60)).await.expect("lease");
         let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("time").as_millis() as u64;
         let changed = columns.iter().map(|column| wire::chunk_pos(column.at())).collect();
-        self.control.commit(lease.epoch, &Committed { tick, at, changed }).await.expect("committed");
+        self.control
+            .commit(lease.epoch, &Committed { tick, at, changed, ..Committed::default() })
+            .await
+            .expect("committed");
     }
 
     /// Waits until GET /info tells this mode.

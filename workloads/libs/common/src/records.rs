@@ -25,6 +25,8 @@ pub const COMMITTED: &str = "fortia:committed";
 pub const TICKS: &str = "fortia:ticks";
 /// String: [`CutoverRecord`] as JSON.
 pub const CUTOVER: &str = "fortia:cutover";
+/// String: [`ForgottenRecord`] as JSON, while a shard has forgotten something that was committed.
+pub const FORGOTTEN: &str = "fortia:forgotten";
 /// Hash on every shard: the guard; see ARCHITECTURE.md, "The data plane".
 pub const GUARD: &str = "fortia:guard";
 
@@ -64,6 +66,9 @@ pub struct Config {
     /// Longest time for which the scheduler lets writes stand still to flip a re-sharding.
     #[serde(default = "default_cutover_pause")]
     pub max_cutover_pause_ms: u64,
+    /// The committed tick from which the world goes on although a shard has forgotten something.
+    #[serde(default)]
+    pub accepted_loss: Option<u64>,
 }
 
 /// One second: what players take for a slow network.
@@ -123,6 +128,16 @@ pub struct Instance {
     pub config_generation: u64,
 }
 
+/// The world stands still: a shard came back without something that was committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForgottenRecord {
+    /// The last committed tick.
+    pub tick: u64,
+    /// Which shard, and what.
+    pub why: String,
+}
+
 /// The scheduler's last try to flip a re-sharding, or that it flipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -133,7 +148,8 @@ pub struct CutoverRecord {
     pub tick: u64,
     /// How many tries there were.
     pub tries: u32,
-    /// How long writes stood still in the last of them, in µs.
+    /// How long writes stood still in the last of them, in µs: from the freeze to the flip. Writers hear of the flip a moment
+    /// later.
     pub pause_us: u64,
     /// Whether it flipped.
     pub flipped: bool,

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use fortia_common::boot::Boot;
 use fortia_common::command::{Ack, Command};
 use fortia_common::control::Control;
-use fortia_common::records::{self, Config, CutoverRecord, Instance, Progress, WorldProgress};
+use fortia_common::records::{
+    self, Config, CutoverRecord, ForgottenRecord, Instance, Progress, WorldProgress,
+};
 use fortia_common::topology::Topology;
 use fortia_proto::tick::v1::Committed;
 use futures::StreamExt;
@@ -132,6 +134,22 @@ impl ControlDb {
         entries.into_iter().map(decode).collect()
     }
 
+    /// Says which shard has forgotten something that was committed, or that none has.
+    ///
+    /// # Errors
+    /// When the control database does not answer.
+    pub async fn set_forgotten(&self, record: Option<&ForgottenRecord>) -> Result<(), RdbError> {
+        let command = match record {
+            Some(record) => set(records::FORGOTTEN, record)?,
+            None => {
+                let mut command = redis::cmd("DEL");
+                command.arg(records::FORGOTTEN);
+                command
+            }
+        };
+        self.server.one(command).await
+    }
+
     /// What the scheduler's last try to cut over came to.
     ///
     /// # Errors
@@ -151,11 +169,23 @@ impl ControlDb {
     /// Writes a topology, if the one that is there has the expected epoch (0: none is there).
     ///
     /// # Errors
-    /// `Conflict` when it has another; otherwise when the control database does not answer.
-    pub async fn flip(&self, expected_epoch: u64, topology: &Topology) -> Result<(), RdbError> {
+    /// `Conflict` when it has another, `NotLeader` when this process does not hold the lease of `lease_epoch`, if it acts as a
+    /// leader; otherwise when the control database does not answer.
+    pub async fn flip(
+        &self,
+        lease_epoch: Option<u64>,
+        expected_epoch: u64,
+        topology: &Topology,
+    ) -> Result<(), RdbError> {
         let mut call = redis::cmd("FCALL");
-        call.arg("fortia_topology").arg(1).arg(records::TOPOLOGY).arg(expected_epoch);
-        call.arg(json(records::TOPOLOGY, topology)?);
+        call.arg("fortia_topology").arg(if lease_epoch.is_some() { 2 } else { 1 }).arg(records::TOPOLOGY);
+        if lease_epoch.is_some() {
+            call.arg(records::LEASE);
+        }
+        call.arg(expected_epoch).arg(json(records::TOPOLOGY, topology)?);
+        if let Some(epoch) = lease_epoch {
+            call.arg(&*self.holder).arg(epoch);
+        }
         self.server.one::<u64>(call).await.map(drop)
     }
 

@@ -59,6 +59,14 @@ pub enum RdbError {
         /// How many there may be.
         most: u64,
     },
+    /// The server came back without something that was committed: no tick may go on from what it has.
+    #[error("server {address} has forgotten what was committed: it has {reason}")]
+    Forgotten {
+        /// Who came back.
+        address: String,
+        /// What it has, and what it should have.
+        reason: String,
+    },
     /// Somebody began to work on the same source later.
     #[error("server {address}: a newer attempt works on this source: {reason}")]
     Attempt {
@@ -195,6 +203,7 @@ impl RdbError {
             | RdbError::Topology { .. }
             | RdbError::Busy => true,
             RdbError::Foreign { .. }
+            | RdbError::Forgotten { .. }
             | RdbError::Attempt { .. }
             | RdbError::Closed { .. }
             | RdbError::Conflict { .. }
@@ -227,6 +236,7 @@ impl RdbError {
             "VERSION" => RdbError::WrongVersion { address, reason },
             "FROZEN" => RdbError::Frozen { address, reason },
             "ATTEMPT" => RdbError::Attempt { address, reason },
+            "FORGOT" => RdbError::Forgotten { address, reason },
             "CLOSED" => match reason.parse() {
                 Ok(closed) => RdbError::Closed { closed },
                 Err(_) => RdbError::Refused { address, reason: format!("{code} {reason}") },

@@ -54,6 +54,8 @@ pub struct Guard {
     pub target: u64,
     /// Last tick whose actions were read: it takes no more.
     pub closed: u64,
+    /// Parts of commits that it was told, in all its life: who comes back with fewer has forgotten some.
+    pub parts: u64,
     /// Epoch at which noting for the running migration began.
     pub since: u64,
     /// The newest attempt to work on each source, as this server knows it.
@@ -75,7 +77,12 @@ pub(crate) struct Setting {
 pub(crate) async fn read(server: &Server) -> Result<Guard, RdbError> {
     let mut command = redis::cmd("HGETALL");
     command.arg(records::GUARD);
-    parse(&server.get(command).await?).ok_or_else(|| {
+    read_from(server, &server.get(command).await?)
+}
+
+/// The guard of a server, from its fields.
+pub(crate) fn read_from(server: &Server, fields: &HashMap<String, String>) -> Result<Guard, RdbError> {
+    parse(fields).ok_or_else(|| {
         RdbError::corrupt(records::GUARD, format!("the guard of {} lacks fields", server.address()))
     })
 }
@@ -92,6 +99,7 @@ fn parse(fields: &HashMap<String, String>) -> Option<Guard> {
         state: State::parse(fields.get("state")?)?,
         target: number("target")?,
         closed: number("closed")?,
+        parts: number("parts").unwrap_or_default(),
         since: number("since").unwrap_or_default(),
         attempts: fields.iter().filter_map(attempt).collect(),
     })

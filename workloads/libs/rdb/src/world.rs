@@ -7,7 +7,7 @@ mod read;
 mod ticks;
 
 pub use commit::{Changes, Commit, Safe};
-pub use ticks::{Claim, Locked, RANK};
+pub use ticks::{Claim, Locked, RANK, Remembered};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -31,7 +31,8 @@ use crate::write::{Op, Writer};
 
 /// How long a writer waits for a re-sharding that cuts over: its epoch or version is old, or nothing is written.
 const CUTOVER: Duration = Duration::from_secs(2);
-/// How often it looks whether writes go on under the topology it has.
+/// When it first looks whether writes go on under the topology it has. Each wait is twice as long as the one before: the
+/// frozen server is the one that has to carry its last keys. Who flipped is heard of at once.
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// The shards of the world. Clones share their connections.
@@ -188,6 +189,7 @@ impl World {
         write: impl Fn(Topology) -> W,
     ) -> Result<(), RdbError> {
         let until = Instant::now() + CUTOVER;
+        let mut wait = AGAIN;
         loop {
             let topology = self.now();
             let epoch = topology.epoch;
@@ -206,10 +208,11 @@ impl World {
             // Either comes first: the topology after the flip, or that writes go on under the one before.
             let newer = topology.wait_for(|topology| topology.epoch > epoch);
             // Nobody changes it any more; the answer holds it, so it goes before the next wait.
-            let closed = matches!(timeout(AGAIN, newer).await, Ok(Err(_)));
+            let closed = matches!(timeout(wait, newer).await, Ok(Err(_)));
             if closed {
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(wait).await;
             }
+            wait *= 2;
         }
     }
 

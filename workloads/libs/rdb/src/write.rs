@@ -125,9 +125,17 @@ impl Writer<'_> {
         }
     }
 
-    /// The call that closes a tick's actions and returns the regions that have some.
-    pub(crate) fn take(&self, tick: u64, acting: &str) -> redis::Cmd {
-        self.of_tick("fortia_take", tick, &[acting.as_bytes()])
+    /// The call that ends a part of a commit, and returns its number.
+    pub(crate) fn part(&self, tick: u64) -> redis::Cmd {
+        self.of_tick("fortia_part", tick, &[])
+    }
+
+    /// The call that closes a tick's actions and returns the regions that have some, on a shard that has so many parts of
+    /// commits; `again`: and the actions that were read of it before.
+    pub(crate) fn take(&self, tick: u64, acting: &str, least: u64, again: bool) -> redis::Cmd {
+        let mut call = self.of_tick("fortia_take", tick, &[acting.as_bytes()]);
+        call.arg(least).arg(u8::from(again));
+        call
     }
 
     /// The calls that claim blocks: by the physical key of a lock, pairs of block and claim.

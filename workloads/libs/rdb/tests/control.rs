@@ -15,7 +15,7 @@ use fortia_testredis::DataPlane;
 const LONG: Duration = Duration::from_secs(30);
 
 fn tick(tick: u64) -> Committed {
-    Committed { tick, at: 1000 + tick, changed: Vec::new() }
+    Committed { tick, at: 1000 + tick, ..Committed::default() }
 }
 
 #[tokio::test]
@@ -102,17 +102,36 @@ async fn a_topology_is_swapped_only_by_who_knows_the_one_before_and_listeners_he
     let heard = tokio::spawn(async move { listener.topology_changed(LONG).await });
     tokio::time::sleep(Duration::from_millis(100)).await;
     topology.epoch = 2;
-    control.flip(1, &topology).await.expect("swaps");
+    control.flip(None, 1, &topology).await.expect("swaps");
     heard.await.expect("joins").expect("hears");
     assert!(begun.elapsed() < Duration::from_secs(10));
     topology.epoch = 3;
     for expected in [0, 1, 3] {
-        let refused = control.flip(expected, &topology).await;
+        let refused = control.flip(None, expected, &topology).await;
         assert!(matches!(refused, Err(RdbError::Conflict { .. })), "{expected}: {refused:?}");
     }
     topology.epoch = 2;
-    assert!(matches!(control.flip(2, &topology).await, Err(RdbError::Conflict { .. })), "epochs only grow");
+    assert!(
+        matches!(control.flip(None, 2, &topology).await, Err(RdbError::Conflict { .. })),
+        "epochs only grow"
+    );
     assert_eq!(control.topology().await.expect("answers").expect("a topology").epoch, 2);
+}
+
+#[tokio::test]
+async fn a_leader_that_was_deposed_flips_nothing() {
+    let plane = DataPlane::start(1).await;
+    let [old, new] = ["scheduler-0", "scheduler-1"]
+        .map(|instance| ControlDb::connect(&plane.boot_as(Service::Scheduler, instance)));
+    let mut topology = plane.topology().await;
+    topology.epoch = 2;
+    let first = old.lease("a:1", Duration::from_millis(1)).await.expect("answers");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let second = new.lease("b:1", LONG).await.expect("answers");
+    let refused = old.flip(Some(first.epoch), 1, &topology).await;
+    assert!(matches!(refused, Err(RdbError::NotLeader { .. })), "{refused:?}");
+    assert_eq!(plane.topology().await.epoch, 1);
+    new.flip(Some(second.epoch), 1, &topology).await.expect("the leader flips");
 }
 
 #[tokio::test]

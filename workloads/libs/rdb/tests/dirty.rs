@@ -142,7 +142,7 @@ async fn a_cut_over_under_writes_loses_nothing_and_pods_write_nothing_after_it()
     let all = lane.page(0, 1, 0, 1000).await.expect("answers").keys;
     assert!(matches!(lane.copy(&attempt, &all, false).await, Err(RdbError::Attempt { .. })));
     let before = scene.entities(1).await;
-    scene.cutover.turn(&scene.topology, &scene.flipped(), 4).await.expect("turns");
+    scene.cutover.turn(&scene.topology, &scene.flipped(), 4, 0).await.expect("turns");
     scene.sender.send_replace(scene.flipped());
     assert_eq!(scene.entities(2).await, before);
     scene.write(5, 0..700).await;
@@ -211,7 +211,7 @@ async fn orders_that_come_in_a_cut_over_are_late_and_not_lost() {
     scene.copy().await;
     let frozen = scene.cutover.freeze(&scene.topology).await.expect("freezes");
     scene.cutover.drain(&scene.topology, &frozen, false).await.expect("drains");
-    scene.cutover.turn(&scene.topology, &scene.flipped(), 0).await.expect("turns");
+    scene.cutover.turn(&scene.topology, &scene.flipped(), 0, 0).await.expect("turns");
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     scene.sender.send_replace(scene.flipped());
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;

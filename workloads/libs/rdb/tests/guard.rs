@@ -7,7 +7,7 @@ use fortia_common::topology::{Layout, Phase, Topology};
 use fortia_rdb::RdbError;
 use fortia_rdb::guard::State;
 use fortia_rdb::migrate::cutover::Cutover;
-use fortia_rdb::world::{Changes, Player, World};
+use fortia_rdb::world::{Changes, Player, Remembered, World};
 use fortia_testredis::{CLUSTER, DataPlane};
 use fortia_vec::{BlockPos, ChunkPos, RegionPos};
 use tokio::sync::watch;
@@ -37,7 +37,7 @@ async fn a_late_ticker_is_refused_by_the_guard() {
     world.commit_tick(5, 1, &one_chunk("new"), 0).await.expect("epoch 5 commits");
     let late = world.commit_tick(4, 1, &one_chunk("late"), 0).await;
     assert!(matches!(late, Err(RdbError::Stale { .. })), "{late:?}");
-    let late = world.take_actions(4, 2, &[RegionPos { x: 0, y: 0 }]).await;
+    let late = world.take_actions(4, 2, &[RegionPos { x: 0, y: 0 }], Remembered::default()).await;
     assert!(matches!(late, Err(RdbError::Stale { .. })), "{late:?}");
     assert_eq!(world.chunks(1, &HERE).await, Ok(vec![Some(Bytes::from_static(b"new"))]));
 }
@@ -98,7 +98,7 @@ async fn a_frozen_world_takes_no_writes_until_it_is_noted_again_and_keeps_what_i
     let refusals = [
         world.commit_tick(1, 2, &one_chunk("during"), 0).await,
         world.push_action(2, region, Bytes::from_static(b"a")).await.map(drop),
-        world.take_actions(1, 2, &[region]).await.map(drop),
+        world.take_actions(1, 2, &[region], Remembered::default()).await.map(drop),
         world.lock(1, 2, &[(HERE[0], vec![(1, Bytes::new())])]).await.map(drop),
     ];
     for refused in refusals {
@@ -113,7 +113,10 @@ async fn a_frozen_world_takes_no_writes_until_it_is_noted_again_and_keeps_what_i
 async fn a_turn_moves_writers_over_notes_the_way_back_and_leaves_surplus_groups_frozen() {
     let mut plane = DataPlane::start(2).await;
     let (world, sender) = world(&plane).await;
-    world.take_actions(1, 3, &[RegionPos { x: 0, y: 0 }]).await.expect("tick 3 is closed somewhere");
+    world
+        .take_actions(1, 3, &[RegionPos { x: 0, y: 0 }], Remembered::default())
+        .await
+        .expect("tick 3 is closed somewhere");
     let topology = plane.retarget(1, Phase::Cutover).await;
     let guards = cutover(&plane);
     guards.note(&topology).await.expect("notes");
@@ -129,9 +132,10 @@ async fn a_turn_moves_writers_over_notes_the_way_back_and_leaves_surplus_groups_
     flipped.serving = Layout { version: 2, shards: 1, ..topology.serving };
     flipped.target = None;
     flipped.previous = Some(topology.serving);
-    guards.turn(&topology, &flipped, 3).await.expect("turns");
+    assert_eq!(guards.turn(&topology, &flipped, 3, 9).await, Ok(vec![(0, 1)]), "what it must not forget");
     let guard = world.guard(0).await.expect("a guard");
     assert_eq!((guard.version, guard.state, guard.target, guard.closed), (2, State::Copying, 1, 3));
+    assert_eq!(guard.tick_epoch, 9, "a ticker that slept through it all is refused here, too");
     let left = world.guard(1).await.expect("a guard");
     assert_eq!((left.version, left.state, left.target), (1, State::Frozen, 0));
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -187,7 +191,6 @@ async fn a_call_with_one_refused_operation_writes_nothing() {
     let refused = world.commit_tick(3, 1, &changes, 0).await;
     assert!(matches!(refused, Err(RdbError::Corrupt { .. })), "{refused:?}");
     assert_eq!(shard.run::<u64>(&["EXISTS", "v1:e:1"]).await, 0);
-    assert_eq!(world.guard(0).await.expect("a guard").tick_epoch, 0);
 }
 
 #[tokio::test]
@@ -254,10 +257,68 @@ async fn while_a_version_is_copied_every_written_key_is_noted() {
         .await
         .expect("joins");
     assert_eq!(noted().await[4..], ["actions:2:1:0", "3", "ue:p", "4", "u:p", "5"]);
-    world.take_actions(1, 3, &[]).await.expect("takes");
+    world.take_actions(1, 3, &[], Remembered::default()).await.expect("takes");
     assert_eq!(noted().await[1], "6", "lists that are removed are noted");
     world.lock(1, 3, &[(HERE[0], vec![(1, Bytes::from_static(&[b'0'; 44]))])]).await.expect("locks");
     assert_eq!(noted().await[1], "6", "locks are not carried");
+}
+
+#[tokio::test]
+async fn no_tick_is_taken_from_a_shard_that_came_back_without_a_part_of_a_commit() {
+    let plane = DataPlane::start(1).await;
+    let (world, _topology) = world(&plane).await;
+    let parts = async || world.guard(0).await.expect("a guard").parts;
+    world.commit_tick(1, 1, &one_chunk("a"), 0).await.expect("commits");
+    let mut commit = world.commit(1, 2);
+    commit.write(&one_chunk("b")).await.expect("writes");
+    commit.write(&one_chunk("c")).await.expect("writes");
+    let confirmed = commit.end(|_| 0.into()).await.expect("ends");
+    assert_eq!((confirmed, parts().await), (vec![(0, 3)], 3), "each part counts");
+    let take = async |parts: &[u64]| world.take_actions(1, 3, &[], Remembered { parts, again: false }).await;
+    assert_eq!(take(&[3]).await, Ok(vec![]));
+    // As a file without its end would have it.
+    plane.shards[0].run::<()>(&["HSET", GUARD, "parts", "2"]).await;
+    let forgot = take(&[3]).await;
+    assert!(
+        matches!(&forgot, Err(RdbError::Forgotten { reason, .. }) if reason == "2 of 3 parts of commits"),
+        "{forgot:?}"
+    );
+    assert_eq!(take(&[]).await, Ok(vec![]), "nothing is known of what it had");
+}
+
+#[tokio::test]
+async fn a_tick_whose_outcome_may_be_written_is_taken_again_only_where_its_actions_are_known() {
+    let plane = DataPlane::start(1).await;
+    let (world, _topology) = world(&plane).await;
+    let again = Remembered { parts: &[], again: true };
+    let refused = world.take_actions(1, 5, &[], again).await;
+    assert!(matches!(refused, Err(RdbError::Forgotten { .. })), "{refused:?}");
+    world.take_actions(1, 5, &[], Remembered::default()).await.expect("takes");
+    assert_eq!(world.take_actions(2, 5, &[], again).await, Ok(vec![]));
+}
+
+#[tokio::test]
+async fn while_a_version_is_kept_lists_of_actions_that_came_and_went_leave_no_notes() {
+    let plane = DataPlane::start(1).await;
+    let shard = &plane.shards[0];
+    shard.run::<()>(&["HSET", GUARD, "version", "2", "state", "copying", "target", "1"]).await;
+    let mut topology = plane.topology().await;
+    topology.serving.version = 2;
+    let (_sender, topology) = watch::channel(topology);
+    let world = World::connect(&plane.boot(Service::Ticker), topology);
+    let act = async |tick| {
+        let region = RegionPos { x: tick as i32 % 3, y: 0 };
+        world.push_action(tick, region, Bytes::from_static(b"a")).await.expect("acts");
+        world.take_actions(1, tick, &[region], Remembered::default()).await.expect("takes");
+    };
+    // One that was carried when the version before still served: that it is gone is news there.
+    shard.run::<()>(&["RPUSH", "v2:actions:1:0:0", "a"]).await;
+    shard.run::<()>(&["SADD", "v2:acting", "1:0:0"]).await;
+    for tick in 2..300 {
+        act(tick).await;
+    }
+    let noted: Vec<String> = shard.run(&["HKEYS", "v2:dirty"]).await;
+    assert_eq!(noted, ["", "actions:1:0:0", "actions:299:2:0"], "the running tick's, and the carried one");
 }
 
 #[tokio::test]
@@ -265,7 +326,7 @@ async fn a_service_with_its_own_user_needs_no_more_than_its_keys_and_commands() 
     let mut plane = DataPlane::start(1).await;
     let shard = &mut plane.shards[0];
     let rules = "ACL SETUSER ticker on >secret resetkeys ~v1:* ~fortia:guard -@all \
-                 +fcall +hget +hmget +hset +type +del +expire +rpush +llen +lrange +sadd +srem +smembers +hgetall";
+                 +fcall +hget +hmget +hset +hincrby +type +del +expire +rpush +llen +lrange +sadd +srem +smembers +hgetall";
     shard.run::<()>(&rules.split_whitespace().collect::<Vec<_>>()).await;
     shard.run::<()>(&["ACL", "SETUSER", "default", "resetpass", ">other"]).await;
     let mut boot = plane.boot(Service::Ticker);
@@ -278,10 +339,13 @@ async fn a_service_with_its_own_user_needs_no_more_than_its_keys_and_commands() 
     let region = RegionPos { x: 0, y: 0 };
     let action = Bytes::from_static(b"a");
     world.push_action(1, region, action.clone()).await.expect("pushes");
-    assert_eq!(world.take_actions(1, 1, &[region]).await, Ok(vec![(region, vec![action])]));
+    assert_eq!(
+        world.take_actions(1, 1, &[region], Remembered::default()).await,
+        Ok(vec![(region, vec![action])])
+    );
     world.lock(1, 1, &[(HERE[0], vec![(1, Bytes::from_static(&[b'0'; 44]))])]).await.expect("locks");
     assert!(matches!(world.claims(1, 1, &HERE).await, Ok(claims) if claims[0].is_some()));
-    assert_eq!(world.take_actions(1, 2, &[region]).await, Ok(vec![]));
+    assert_eq!(world.take_actions(1, 2, &[region], Remembered::default()).await, Ok(vec![]));
     let changes = Changes { unlocked: HERE.into(), ..one_chunk("x") };
     world.commit_tick(1, 1, &changes, 0).await.expect("commits");
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fortia_common::boot::Service;
 use fortia_common::topology::Topology;
 use fortia_rdb::RdbError;
-use fortia_rdb::world::{Changes, Info, Player, World};
+use fortia_rdb::world::{Changes, Info, Player, Remembered, World};
 use fortia_testredis::{DataPlane, TestServer};
 use fortia_vec::{BlockPos, ChunkPos, RegionPos};
 use tokio::sync::watch;
@@ -100,12 +100,15 @@ async fn an_action_for_a_tick_already_read_runs_in_the_next_one() {
     assert_eq!(world.push_action(5, region, text("a")).await, Ok(5));
     assert_eq!(world.push_action(5, region, text("b")).await, Ok(5));
     let taken = Ok(vec![(region, vec![text("a"), text("b")])]);
-    assert_eq!(world.take_actions(1, 5, &[region]).await, taken);
+    assert_eq!(world.take_actions(1, 5, &[region], Remembered::default()).await, taken);
     let later = world.push_action(5, region, text("c")).await.expect("goes later");
     assert!(later > 5, "{later}");
     // A tick that is run again reads the same.
-    assert_eq!(world.take_actions(2, 5, &[region]).await, taken);
-    assert_eq!(world.take_actions(2, later, &[region]).await, Ok(vec![(region, vec![text("c")])]));
+    assert_eq!(world.take_actions(2, 5, &[region], Remembered::default()).await, taken);
+    assert_eq!(
+        world.take_actions(2, later, &[region], Remembered::default()).await,
+        Ok(vec![(region, vec![text("c")])])
+    );
 }
 
 #[tokio::test]
@@ -114,11 +117,11 @@ async fn actions_are_kept_until_their_tick_is_committed_and_gone_when_the_next_b
     let (world, _topology) = world(&plane).await;
     let region = RegionPos { x: 0, y: 0 };
     world.push_action(1, region, text("a")).await.expect("pushes");
-    world.take_actions(1, 1, &[region]).await.expect("takes");
+    world.take_actions(1, 1, &[region], Remembered::default()).await.expect("takes");
     world.commit_tick(1, 1, &chunk("1"), 0).await.expect("commits");
     let keys = ["EXISTS", "v1:actions:1:0:0", "v1:acting"];
     assert_eq!(plane.shards[0].run::<u64>(&keys).await, 2);
-    assert_eq!(world.take_actions(1, 2, &[region]).await, Ok(vec![]));
+    assert_eq!(world.take_actions(1, 2, &[region], Remembered::default()).await, Ok(vec![]));
     assert_eq!(plane.shards[0].run::<u64>(&keys).await, 0);
 }
 
@@ -132,7 +135,7 @@ async fn a_ticker_takes_the_actions_of_its_regions_alone_from_all_shards() {
         world.push_action(2, *region, text("later")).await.expect("pushes");
     }
     let mine: Vec<RegionPos> = all.iter().copied().filter(|region| region.x % 2 == 0).collect();
-    let taken = world.take_actions(1, 1, &mine).await.expect("takes");
+    let taken = world.take_actions(1, 1, &mine, Remembered::default()).await.expect("takes");
     let wanted: Vec<_> = mine.iter().map(|region| (*region, vec![text(region.to_string())])).collect();
     assert_eq!(taken, wanted);
 }
@@ -152,7 +155,7 @@ async fn a_full_list_of_actions_refuses_and_the_ticks_after_it_take_them() {
     let refused = world.push_action(1, region, text("more")).await;
     assert!(matches!(&refused, Err(error @ RdbError::Full { .. }) if error.is_retryable()), "{refused:?}");
     assert_eq!(plane.shards[0].run::<u64>(&["LLEN", &list(3)]).await, 4096);
-    let taken = world.take_actions(1, 1, &[region]).await.expect("takes");
+    let taken = world.take_actions(1, 1, &[region], Remembered::default()).await.expect("takes");
     assert_eq!((taken.len(), taken[0].1.len()), (1, 4096));
     assert_eq!(world.push_action(1, region, text("later")).await, Ok(4));
 }

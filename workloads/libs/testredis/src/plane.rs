@@ -63,6 +63,7 @@ impl DataPlane {
             game_address: "127.0.0.1:0".into(),
             logs: None,
             max_cutover_pause_ms: 1000,
+            accepted_loss: None,
         };
         plane.set_config(&config).await;
         plane

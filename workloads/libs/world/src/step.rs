@@ -32,6 +32,7 @@ mod outcome;
 mod patch;
 mod shift;
 mod spawn;
+mod stray;
 mod strike;
 mod task;
 mod view;
@@ -188,11 +189,17 @@ impl Territory {
         self.columns.insert(at, column);
     }
 
-    /// Takes in a missing entity as it was committed; others are ignored.
-    pub fn load_entity(&mut self, entity: Entity) {
-        if self.missing_entities.remove(&entity.id) {
+    /// Takes in a missing entity as it was committed; others are ignored. Returns whether it is where it is listed; where it is
+    /// not, its record is believed.
+    pub fn load_entity(&mut self, entity: Entity) -> bool {
+        if !self.missing_entities.remove(&entity.id) {
+            return true;
+        }
+        let stray = self.is_stray(&entity);
+        if !stray || self.relist(&entity) {
             self.remember(entity);
         }
+        !stray
     }
 
     /// Owns other regions from the next tick on. What it knows of them it keeps, the rest is missing.

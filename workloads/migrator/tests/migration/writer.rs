@@ -9,7 +9,7 @@ use bytes::Bytes;
 use fortia_common::topology::Placement;
 use fortia_rdb::RdbError;
 use fortia_rdb::keyspace::WorldKey;
-use fortia_rdb::world::{Changes, Info, Player, World};
+use fortia_rdb::world::{Changes, Info, Player, Remembered, World};
 use fortia_vec::{BlockPos, ChunkPos, RegionPos};
 use tokio::task::JoinHandle;
 
@@ -93,7 +93,7 @@ impl Writer {
             assert_eq!(world.player_entities(name).await.expect("reads"), [1, 2], "{name}");
         }
         for (tick, actions) in written.actions {
-            let taken = world.take_actions(1, tick, &regions()).await.expect("takes");
+            let taken = world.take_actions(1, tick, &regions(), Remembered::default()).await.expect("takes");
             all_taken(tick, &actions, taken);
         }
     }
@@ -122,7 +122,7 @@ async fn write(world: World, stop: Arc<AtomicBool>, ticks: Arc<AtomicU64>) -> Wr
             let to = acknowledged(|| world.push_action(tick + 1, region, action.clone())).await;
             written.actions.entry(to).or_default().insert(action);
         }
-        let taken = acknowledged(|| world.take_actions(1, tick, &all)).await;
+        let taken = acknowledged(|| world.take_actions(1, tick, &all, Remembered::default())).await;
         all_taken(tick, &written.actions.remove(&tick).unwrap_or_default(), taken);
         let value =
             |id: u64, repeat: u64| (id, Bytes::from(format!("{id} at {tick};").repeat(repeat as usize)));

@@ -134,7 +134,7 @@ impl Hand {
         let began = Instant::now();
         let frozen = self.cutover.freeze(&cutting).await.expect("guards freeze");
         self.cutover.drain(&cutting, &frozen, false).await.expect("what is noted is carried");
-        self.cutover.turn(&cutting, &after, 1).await.expect("guards turn");
+        self.cutover.turn(&cutting, &after, 1, 0).await.expect("guards turn");
         self.plane.set_topology(&after).await;
         let pause = began.elapsed();
         self.topology.send_replace(after);

@@ -71,7 +71,8 @@ impl Leader<'_> {
         self.pending.follow(&self.topology);
         self.tools.metrics.topology_epoch.set(self.topology.epoch);
         let (topology_epoch, memory_since) = (self.topology.epoch, self.memory_since);
-        self.feed(Event::Changed { topology_epoch, memory_since }).await
+        let version = self.topology.serving.version;
+        self.feed(Event::Changed { topology_epoch, version, memory_since }).await
     }
 
     async fn tick(&mut self) -> Result<(), RdbError> {
@@ -171,7 +172,7 @@ impl Leader<'_> {
     /// Fences whoever may have begun to turn the guards.
     pub(super) async fn fence(&mut self) -> Result<(), RdbError> {
         let bumped = cutover::bumped(&self.topology);
-        match self.tools.control.flip(self.topology.epoch, &bumped).await {
+        match self.tools.control.flip(Some(self.lease), self.topology.epoch, &bumped).await {
             Ok(()) => {
                 tracing::info!(epoch = bumped.epoch, "the same topology under a new epoch");
                 self.guards = Guards::Unknown;

@@ -9,6 +9,7 @@ use fortia_common::failpoint::Failed;
 use fortia_common::pace::Pace;
 use fortia_common::records::{CutoverRecord, Durability};
 use fortia_common::topology::{Layout, Topology};
+use fortia_proto::tick::v1::Part;
 use fortia_rdb::RdbError;
 use fortia_rdb::migrate::engine::Engine;
 use futures::future::try_join_all;
@@ -86,8 +87,9 @@ impl Leader<'_> {
             Err(why) => Err(Vain { why, froze: false, turned: false }),
         };
         let (pause, why) = match tried {
-            Ok(()) => {
+            Ok(parts) => {
                 let pause = began.elapsed();
+                self.barrier.ledger().confirmed(target.version, &parts);
                 self.flipped(after, pause).await?;
                 (pause, None)
             }
@@ -128,7 +130,7 @@ impl Leader<'_> {
         Ok(lives)
     }
 
-    async fn attempt(&self, this: &Try) -> Result<(), Vain> {
+    async fn attempt(&self, this: &Try) -> Result<Vec<Part>, Vain> {
         let vain = |why| Vain { why, froze: true, turned: false };
         let drained = timeout_at(this.last_look(), self.drain(this)).await;
         drained.map_err(|_| vain(this.late()))?.map_err(vain)?;
@@ -153,22 +155,25 @@ impl Leader<'_> {
         Ok(cutover::same_lives(&this.lives, &runs(&this.engine, 0..this.target.shards).await?)?)
     }
 
-    /// From the first turned guard on nobody writes before the flip: no one knows its epoch yet.
-    async fn turn(&self, this: &Try) -> Result<(), TryError> {
+    /// From the first turned guard on nobody writes before the flip: no one knows its epoch yet. Returns what the new version's
+    /// shards must not forget.
+    async fn turn(&self, this: &Try) -> Result<Vec<Part>, TryError> {
         // The next tick may have been begun before. Its actions, already read somewhere, must stay the same, so it
         // counts as closed; its lists were carried and it is run again.
         let closed = self.barrier.committed() + 1;
-        self.tools.cutover.turn(&self.topology, &this.after, closed).await?;
+        let parts =
+            self.tools.cutover.turn(&self.topology, &this.after, closed, self.barrier.epoch()).await?;
+        let parts = parts.into_iter().map(|(shard, number)| Part { shard, number }).collect();
         self.tools.failpoints.pass("cutover.turned").await?;
-        let flipped = self.tools.control.flip(self.topology.epoch, &this.after).await;
+        let flipped = self.tools.control.flip(Some(self.lease), self.topology.epoch, &this.after).await;
         let flipped = match self.tools.failpoints.pass("cutover.flipped").await {
             Ok(()) => flipped.map_err(TryError::from),
             Err(failed) => Err(failed.into()),
         };
-        let Err(why) = flipped else { return Ok(()) };
+        let Err(why) = flipped else { return Ok(parts) };
         // The answer may be lost of what was done.
         let there = self.tools.control.topology().await?;
-        if there.is_some_and(|there| there.serving == this.target) { Ok(()) } else { Err(why) }
+        if there.is_some_and(|there| there.serving == this.target) { Ok(parts) } else { Err(why) }
     }
 
     async fn flipped(&mut self, after: Topology, pause: Duration) -> Result<(), RdbError> {

@@ -35,7 +35,7 @@ impl Cluster {
             change(&mut new);
             // As the operator does: under the next epoch a cut-over turns the guards.
             new.epoch = old.epoch + if old.phase == Some(Phase::Cutover) { 2 } else { 1 };
-            if self.control.flip(old.epoch, &new).await.is_ok() {
+            if self.control.flip(None, old.epoch, &new).await.is_ok() {
                 return new;
             }
         }

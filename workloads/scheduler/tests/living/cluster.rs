@@ -119,7 +119,12 @@ impl Cluster {
     pub(crate) async fn set_period(&self, ms: u64) {
         let mut config = config(SEED);
         config.world.tick_period_ms = ms;
-        self.plane.set_config(&config).await;
+        self.reconfigure(&config).await;
+    }
+
+    /// Writes a configuration and waits until all servers know it.
+    pub(crate) async fn reconfigure(&self, config: &Config) {
+        self.plane.set_config(config).await;
         let told: usize = self.plane.control_db.run(&["XLEN", ACKS]).await;
         let command = r#"{"id":"r","action":{"do":"reload"}}"#;
         self.plane.control_db.run::<String>(&["XADD", COMMANDS, "*", "json", command]).await;
@@ -247,5 +252,6 @@ pub(crate) fn config(seed: u64) -> Config {
         game_address: "game.test:80".into(),
         logs: None,
         max_cutover_pause_ms: 1000,
+        accepted_loss: None,
     }
 }

@@ -2,6 +2,7 @@
 
 mod carrying;
 mod cluster;
+mod forgetting;
 mod graves;
 mod growing;
 mod playing;

@@ -67,7 +67,7 @@ impl Hand {
                 let mut new = old.clone();
                 change(&mut new);
                 new.epoch = raised(&old);
-                if self.control.flip(old.epoch, &new).await.is_ok() {
+                if self.control.flip(None, old.epoch, &new).await.is_ok() {
                     return new;
                 }
             }
@@ -142,7 +142,7 @@ impl Operator {
         };
         let (old, epoch) = (topology.epoch, raised(&topology));
         let new = Topology { epoch, phase: Some(next), ..topology };
-        self.control.flip(old, &new).await
+        self.control.flip(None, old, &new).await
     }
 
     /// The version that does not serve goes from every server.
@@ -157,7 +157,7 @@ impl Operator {
             let new =
                 Topology { epoch: topology.epoch + 1, phase: None, target: None, previous: None, ..topology };
             self.forget(&versions, groups).await;
-            self.control.flip(new.epoch - 1, &new).await?;
+            self.control.flip(None, new.epoch - 1, &new).await?;
             self.pods.clear();
         }
         Ok(())

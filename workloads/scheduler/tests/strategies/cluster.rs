@@ -134,6 +134,7 @@ impl Cluster {
             game_address: "game.test:80".into(),
             logs: None,
             max_cutover_pause_ms: 1000,
+            accepted_loss: None,
         };
         self.plane.set_config(&config).await;
     }

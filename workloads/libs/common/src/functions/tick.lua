@@ -16,11 +16,12 @@ local function number(text)
 end
 
 local function read_guard(key)
-  local g = redis.call('HMGET', key, 'uid', 'group', 'index', 'epoch', 'tick_epoch', 'version', 'state', 'target', 'closed')
+  local g = redis.call('HMGET', key, 'uid', 'group', 'index', 'epoch', 'tick_epoch', 'version', 'state', 'target', 'closed', 'parts')
   if not g[1] then return nil end
   return {
     uid = g[1], group = g[2], index = g[3], epoch = number(g[4]) or 0, tick_epoch = number(g[5]) or 0,
     version = number(g[6]) or 0, state = g[7], target = number(g[8]) or 0, closed = number(g[9]) or 0,
+    parts = number(g[10]) or 0,
   }
 end
 
@@ -246,13 +247,36 @@ local function fortia_slots(keys, args)
   return #keys - 1
 end
 
+-- Ends a part of a commit: counts it, after all its writes on the same connection. A server's file is a prefix of what it was
+-- told, so one that came back with the count that was confirmed has all that was written before it.
+local function fortia_part(keys, args)
+  local guard, refusal = admit_tick(keys, args)
+  if not guard then return refusal end
+  raise(keys[1], guard, args[3])
+  return redis.call('HINCRBY', keys[1], 'parts', 1)
+end
+
+-- Forgets that a list was written, or notes that it is gone. On the way back nobody has to hear of a list that began and ended
+-- since: or each tick would leave a note for as long as the version before is kept. What is left of lists there is removed by
+-- whoever takes the next tick of it.
+local function forget_list(guard, prefix, text, texts)
+  local kept = guard.state == 'copying' and guard.target < guard.version
+  if not (kept and redis.call('HDEL', prefix .. 'dirty', text) == 1) then texts[#texts + 1] = text end
+end
+
 -- Closes a tick: its lists of actions are final from here on. Returns their regions as x:y, and removes the lists of
--- ticks before it: a tick begins when the one before is committed.
+-- ticks before it: a tick begins when the one before is committed. ARGV 6: how many parts of commits this shard must have;
+-- 7: 1 when this tick was read before, by a run that may have written: its actions must be the same then.
 local function fortia_take(keys, args)
   local guard, prefix = admit_tick(keys, args)
   if not guard then return prefix end
-  if #keys ~= 2 then return refuse('ERR', 'usage: guard and the set of regions') end
+  local least, again = number(args[6]), args[7] == '1'
+  if #keys ~= 2 or not least then return refuse('ERR', 'usage: guard and the set of regions, 7 arguments') end
   local tick, regions, texts = number(args[5]), {}, {}
+  if guard.parts < least then return refuse('FORGOT', string.format('%.0f of %.0f parts of commits', guard.parts, least)) end
+  if again and guard.closed < tick then
+    return refuse('FORGOT', string.format('the actions of tick %.0f, which were read here', tick))
+  end
   for _, list in ipairs(redis.call('SMEMBERS', keys[2])) do
     local of, region = string.match(list, '^(%d+):(.+)$')
     of = number(of)
@@ -260,7 +284,7 @@ local function fortia_take(keys, args)
     if not of or of < tick then
       redis.call('DEL', prefix .. 'actions:' .. list)
       redis.call('SREM', keys[2], list)
-      texts[#texts + 1] = 'actions:' .. list
+      forget_list(guard, prefix, 'actions:' .. list, texts)
     end
   end
   raise(keys[1], guard, args[3])
@@ -323,13 +347,25 @@ local function fortia_lock(keys, args)
   return { #parts, conflicts }
 end
 
+-- Nil when this holder has the lease under this epoch, else the refusal.
+local function not_leading(key, holder, epoch)
+  local lease = redis.call('HMGET', key, 'holder', 'epoch')
+  if lease[1] == holder and lease[2] == epoch then return nil end
+  return refuse('NOTLEADER', 'the lease is held by ' .. (lease[1] or 'nobody') .. ', epoch ' .. (lease[2] or '0'))
+end
+
 local function epoch_of(json)
   local read, record = pcall(cjson.decode, json)
   return read and type(record) == 'table' and type(record.epoch) == 'number' and record.epoch or nil
 end
 
+-- ARGV: expected epoch (0: absent), json. A scheduler also shows its lease: KEYS 2, ARGV 3 and 4 holder and epoch.
 local function fortia_topology(keys, args)
   local expected, new = number(args[1]), epoch_of(args[2])
+  if keys[2] then
+    local deposed = not_leading(keys[2], args[3], args[4])
+    if deposed then return deposed end
+  end
   if not expected or not new then return refuse('ERR', 'usage: topology, expected epoch and json with an epoch') end
   local record = redis.call('GET', keys[1])
   local current = 0
@@ -363,10 +399,8 @@ end
 local KEPT_TICKS = 600 -- committed ticks that readers who fell behind can still ask for
 
 local function fortia_commit(keys, args)
-  local lease = redis.call('HMGET', keys[1], 'holder', 'epoch')
-  if lease[1] ~= args[1] or lease[2] ~= args[2] then
-    return refuse('NOTLEADER', 'the lease is held by ' .. (lease[1] or 'nobody') .. ', epoch ' .. (lease[2] or '0'))
-  end
+  local deposed = not_leading(keys[1], args[1], args[2])
+  if deposed then return deposed end
   local tick, committed = number(args[3]), redis.call('GET', keys[2])
   if not tick or not args[4] then return refuse('ERR', 'usage: 3 keys, holder, lease epoch, tick, record') end
   if committed and tick ~= number(committed) + 1 then return refuse('CONFLICT', 'committed tick is ' .. committed) end
@@ -380,6 +414,7 @@ end
 redis.register_function{ function_name = 'fortia_guard', callback = fortia_guard, flags = { 'allow-oom' } }
 redis.register_function('fortia_write', fortia_write)
 redis.register_function('fortia_slots', fortia_slots)
+redis.register_function('fortia_part', fortia_part)
 redis.register_function('fortia_take', fortia_take)
 redis.register_function('fortia_lock', fortia_lock)
 redis.register_function('fortia_topology', fortia_topology)

@@ -15,6 +15,7 @@ use crate::connection::RESPONSE;
 use crate::guard::{self, Setting, State};
 use crate::keyspace;
 use crate::place::{Shards, group, target};
+use crate::write::Writer;
 
 use super::carry::{self, Head};
 use super::drain::{self, Note};
@@ -199,11 +200,20 @@ impl Cutover {
         Ok(keys)
     }
 
-    /// Opens the guards for the topology to be flipped to, under its epoch; every action up to tick `closed` was read.
+    /// Opens the guards for the topology to be flipped to, under its epoch; every action up to tick `closed` was read, and no
+    /// ticker of an epoch before `tick_epoch` may write. Returns the
+    /// shards that serve then, each with the number of the part that all that was carried to it counts as: who comes back with
+    /// fewer has forgotten some of it.
     ///
     /// # Errors
     /// As [`Cutover::note`].
-    pub async fn turn(&self, topology: &Topology, after: &Topology, closed: u64) -> Result<(), RdbError> {
+    pub async fn turn(
+        &self,
+        topology: &Topology,
+        after: &Topology,
+        closed: u64,
+        tick_epoch: u64,
+    ) -> Result<Vec<(u32, u64)>, RdbError> {
         let (old, new) = (topology.serving, target(topology)?);
         let back = new.version < old.version;
         let served = Setting {
@@ -213,7 +223,14 @@ impl Cutover {
         };
         let left = setting(after.epoch, old, State::Frozen);
         let setting = |shard| if shard < new.shards { served } else { left };
-        self.set(topology, old.shards.max(new.shards), setting).await
+        self.set(topology, old.shards.max(new.shards), setting).await?;
+        let cluster = self.shards.cluster();
+        let writer = Writer { cluster, epoch: after.epoch, tick_epoch, version: new.version };
+        try_join_all((0..new.shards).map(|shard| {
+            let part = writer.part(closed);
+            async move { Ok((shard, self.shards.primary(topology, shard)?.one(part).await?)) }
+        }))
+        .await
     }
 
     async fn set(

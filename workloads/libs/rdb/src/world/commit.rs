@@ -51,8 +51,9 @@ pub struct Commit<'a> {
     topology: Topology,
     tick_epoch: u64,
     tick: u64,
-    /// Of each shard that was written to, the connection: only on the same one can it be asked who has the writes.
-    lines: BTreeMap<u32, Line>,
+    /// Of each shard that was written to, the connection, and the number of the last part: only on the same connection can it
+    /// be asked who has the writes.
+    lines: BTreeMap<u32, (Line, u64)>,
 }
 
 impl World {
@@ -75,7 +76,7 @@ impl World {
         let mut commit = self.commit(tick_epoch, tick);
         commit.write(changes).await?;
         let safe = safe.into();
-        commit.end(|_| safe).await
+        commit.end(|_| safe).await.map(drop)
     }
 }
 
@@ -90,14 +91,19 @@ impl Commit<'_> {
         for shard in calls.keys().filter(|shard| !self.lines.contains_key(shard)).copied().collect::<Vec<_>>()
         {
             let line = self.world.shards.primary(&self.topology, shard)?.line().await?;
-            self.lines.insert(shard, line);
+            self.lines.insert(shard, (line, 0));
         }
         let lines = self.lines.iter_mut().filter_map(|(shard, line)| Some((line, calls.get(shard)?)));
-        try_join_all(lines.map(|(line, calls)| line.ask(calls))).await?;
+        try_join_all(lines.map(|((line, part), calls)| async move {
+            let last = line.ask(calls).await?.pop().unwrap_or_default();
+            *part = value(line.address(), last)?;
+            Ok::<_, RdbError>(())
+        }))
+        .await?;
         Ok(())
     }
 
-    /// What each shard is asked for a part: values first, then what names them.
+    /// What each shard is asked for a part: values first, then what names them; at last it counts the part.
     fn calls(&self, part: &Changes) -> BTreeMap<u32, redis::Pipeline> {
         let layout = &self.topology.serving;
         let writer = self.world.writer(&self.topology, self.tick_epoch);
@@ -108,17 +114,24 @@ impl Commit<'_> {
         for (shard, operations) in by_server(layout, part.operations()) {
             writer.operate(&operations, calls.entry(shard).or_default());
         }
+        for calls in calls.values_mut() {
+            calls.add_command(writer.part(self.tick));
+        }
         calls
     }
 
-    /// Waits until every shard that was written to has it all as safe as asked of it.
+    /// Waits until every shard that was written to has it all as safe as asked of it. Returns these shards, each with the number
+    /// of its last part: who comes back with fewer has forgotten some of it.
     ///
     /// # Errors
     /// `NotReplicated` and `NotOnDisk` when that is not confirmed; otherwise when a shard does not answer. The tick must
     /// be run again then.
-    pub async fn end(self, safe: impl Fn(u32) -> Safe) -> Result<(), RdbError> {
-        try_join_all(self.lines.into_iter().map(|(shard, line)| confirmed(line, safe(shard)))).await?;
-        Ok(())
+    pub async fn end(self, safe: impl Fn(u32) -> Safe) -> Result<Vec<(u32, u64)>, RdbError> {
+        let confirmed = self.lines.into_iter().map(|(shard, (line, part))| {
+            let safe = safe(shard);
+            async move { confirmed(line, safe).await.map(|()| (shard, part)) }
+        });
+        try_join_all(confirmed).await
     }
 }
 

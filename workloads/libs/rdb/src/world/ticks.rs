@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use fortia_common::records;
 use fortia_vec::{ChunkPos, RegionPos};
 use futures::future::try_join_all;
 use redis::Value;
@@ -10,6 +11,7 @@ use redis::Value;
 use super::World;
 use crate::RdbError;
 use crate::connection::value;
+use crate::guard::{self, Guard};
 use crate::keyspace::{self, WorldKey};
 use crate::write::Op;
 
@@ -32,25 +34,37 @@ pub struct Locked {
     pub conflicts: u64,
 }
 
+/// What shards must still know when a tick is taken: one that came back without it is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remembered<'a> {
+    /// By shard, how many parts of commits it was told and had confirmed; of shards that are left out nothing is known.
+    pub parts: &'a [u64],
+    /// Whether the tick was taken before, by a run that may have written: its actions must be the same then.
+    pub again: bool,
+}
+
 impl World {
     /// Closes the actions of `tick` and returns those of these regions (ascending), in the order they came; regions
     /// nobody acted in are left out, and cost nothing. From then on actions go to a later tick; taking again returns
     /// the same. The lists of the ticks before are removed: a tick begins when the one before is committed.
     ///
     /// # Errors
-    /// `Stale` for a ticker of an older `tick_epoch`; otherwise when a guard refuses or a shard does not answer.
+    /// `Stale` for a ticker of an older `tick_epoch`, `Forgotten` when a shard does not know what it must; otherwise when a
+    /// guard refuses or a shard does not answer.
     pub async fn take_actions(
         &self,
         tick_epoch: u64,
         tick: u64,
         regions: &[RegionPos],
+        remembered: Remembered<'_>,
     ) -> Result<Vec<(RegionPos, Vec<Bytes>)>, RdbError> {
         let topology = self.now();
         let layout = topology.serving;
         let acting = keyspace::acting(layout.version);
         let writer = self.writer(&topology, tick_epoch);
         let taken = try_join_all((0..layout.shards).map(|shard| {
-            let call = writer.take(tick, &acting);
+            let least = remembered.parts.get(shard as usize).copied().unwrap_or_default();
+            let call = writer.take(tick, &acting, least, remembered.again);
             let topology = &topology;
             async move {
                 let server = self.shards.primary(topology, shard)?;
@@ -170,20 +184,25 @@ impl World {
         }
     }
 
-    /// Makes every shard refuse tickers of older epochs from now on. The scheduler's first act in a new epoch.
+    /// Makes every shard refuse tickers of older epochs from now on, and returns their guards. The scheduler's first act in a
+    /// new epoch.
     ///
     /// # Errors
     /// `Stale` when a newer epoch has begun; otherwise when a shard does not answer.
-    pub async fn raise(&self, tick_epoch: u64) -> Result<(), RdbError> {
+    pub async fn raise(&self, tick_epoch: u64) -> Result<Vec<Guard>, RdbError> {
         let topology = self.now();
         let writer = self.writer(&topology, tick_epoch);
         let shards = 0..topology.serving.shards;
         let raised = shards.map(|shard| {
-            let (call, topology) = (writer.calls(&[]), &topology);
-            async move { self.shards.primary(topology, shard)?.ask(&call).await }
+            let (mut calls, topology) = (writer.calls(&[]), &topology);
+            calls.cmd("HGETALL").arg(records::GUARD);
+            async move {
+                let server = self.shards.primary(topology, shard)?;
+                let fields = server.ask(&calls).await?.pop().unwrap_or_default();
+                guard::read_from(&server, &value(server.address(), fields)?)
+            }
         });
-        try_join_all(raised).await?;
-        Ok(())
+        try_join_all(raised).await
     }
 }
 
