@@ -12,14 +12,33 @@ use fortia_common::server::Server;
 use fortia_common::topology::{Layout, Phase, Topology};
 use fortia_rdb::control::ControlDb;
 use fortia_rdb::world::World;
-use fortia_testredis::DataPlane;
+use fortia_testredis::{DataPlane, Journal};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::hand::Hand;
 use crate::players::Players;
-use crate::pods::Alone;
 
 /// Longest wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A runtime of its own for a server: dropped with all that runs in it, at once, as a killed process would be.
+struct Alone(Option<Runtime>);
+
+impl Alone {
+    fn run(program: impl Future<Output = ()> + Send + 'static) -> Alone {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        runtime.spawn(program);
+        Alone(Some(runtime))
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
 
 /// A living world.
 pub(crate) struct Scene {
@@ -27,6 +46,8 @@ pub(crate) struct Scene {
     pub(crate) hand: Hand,
     pub(crate) players: Players,
     pub(crate) control: ControlDb,
+    /// Of the shards, by index, where they are followed.
+    pub(crate) journals: Vec<Journal>,
     follower: Server,
     servers: BTreeMap<String, Alone>,
 }
@@ -55,12 +76,21 @@ impl Scene {
         let world = World::connect(&boot, follower.topology());
         let hand = Hand::start(&plane, wanted.read_latency);
         let players = Players::start(&world, wanted.writers, wanted.every, wanted.readers);
-        let mut scene = Scene { plane, hand, players, control, follower, servers: BTreeMap::new() };
+        let (journals, servers) = (Vec::new(), BTreeMap::new());
+        let mut scene = Scene { plane, hand, players, control, journals, follower, servers };
         scene.spawn("scheduler-0", Failpoints::default());
         scene.spawn("ticker-0", Failpoints::default());
         scene.spawn("ticker-1", Failpoints::default());
         scene.ticks(2).await;
         scene
+    }
+
+    /// Follows how far the shards' files are on disk, so that these servers can lose power.
+    pub(crate) async fn follow_journals(&mut self) {
+        self.journals.clear();
+        for shard in &self.plane.shards {
+            self.journals.push(Journal::follow(shard).await);
+        }
     }
 
     /// Starts a scheduler or ticker, by its name.
@@ -69,7 +99,7 @@ impl Scene {
         let service = if scheduler { Service::Scheduler } else { Service::Ticker };
         let mut boot = self.plane.boot_as(service, instance);
         boot.log = log_filter();
-        let (alone, _) = Alone::run(async move {
+        let alone = Alone::run(async move {
             let log = fortia_log::init(&boot);
             if scheduler {
                 fortia_scheduler::run_with(boot, &log, failpoints).await.expect("scheduler runs");
@@ -155,9 +185,13 @@ impl Scene {
         }
     }
 
-    /// Lets the version that was left be collected, and waits for that.
+    /// Lets the version that was left be collected.
     pub(crate) async fn collect(&self) {
         self.hand.change(|t| (t.phase, t.previous) = (Some(Phase::Collecting), None)).await;
+    }
+
+    /// Waits until it is collected.
+    pub(crate) async fn collected(&self) {
         self.until("end of collecting", |topology| topology.phase.is_none()).await;
     }
 
