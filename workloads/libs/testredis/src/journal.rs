@@ -1,6 +1,9 @@
-//! What the loss of power takes from a server: the part of its append-only file that no fsync has seen. Knows bytes and
-//! times, not what they say.
+//! What the loss of power takes from a server that syncs its append-only file every second: the end of that file. Knows
+//! bytes and times, not what they say. Servers are not asked how much is on disk: up to 8.1.1 Valkey's `WAITAOF` answers
+//! before the fsync it is to wait for (redis/redis#13793).
 
+use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,16 +11,16 @@ use tokio::task::JoinHandle;
 
 use crate::server::TestServer;
 
-/// A key of no world: every second it is written and waited for.
-const MARK: &str = "fortia-test:mark";
-/// Longest single wait for an fsync, in milliseconds; it is asked again.
-const WAIT: &str = "1000";
+/// Time between two looks at the file.
+const LOOK: Duration = Duration::from_millis(10);
+/// For how long it is remembered how long the file was.
+const REMEMBERED: Duration = Duration::from_secs(3);
 
-/// The part of a file that is on disk for sure.
+/// How long the file was.
 #[derive(Clone, Copy, Debug)]
-struct Synced {
+struct Look {
     bytes: u64,
-    /// What was answered before this moment is in it.
+    /// What was answered before this moment is in so many bytes.
     at: Instant,
 }
 
@@ -30,52 +33,50 @@ pub struct Cut {
     pub since: Instant,
 }
 
-/// Follows how far a server's append-only file is on disk; ends when dropped.
+/// Follows how long a server's append-only file is; ends when dropped.
 pub struct Journal {
-    synced: Arc<Mutex<Synced>>,
+    looks: Arc<Mutex<VecDeque<Look>>>,
     task: JoinHandle<()>,
 }
 
 impl Journal {
-    /// Begins to follow a server that runs with `--appendonly yes`; all it has by now is on disk then.
-    pub async fn follow(server: &TestServer) -> Journal {
-        let synced = Arc::new(Mutex::new(Synced { bytes: 0, at: Instant::now() }));
-        let (address, file) = (server.address(), server.journal());
-        let size = move || std::fs::metadata(&file).map_or(0, |file| file.len());
-        let known = Arc::clone(&synced);
+    /// Begins to follow a server that runs with `--appendonly yes`; what it has by now counts as on disk.
+    pub fn follow(server: &TestServer) -> Journal {
+        let file = server.journal();
+        let looks = Arc::new(Mutex::new(VecDeque::from([look(&file)])));
+        let seen = Arc::clone(&looks);
         let task = tokio::spawn(async move {
             loop {
-                // It ends with its server, and begins again with it.
-                let _ = marks(&address, &size, &known).await;
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(LOOK).await;
+                let mut looks = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                looks.push_back(look(&file));
+                while looks.len() > 1 && looks[1].at.elapsed() > REMEMBERED {
+                    looks.pop_front();
+                }
             }
         });
-        let journal = Journal { synced, task };
-        while journal.synced().bytes == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        journal
+        Journal { looks, task }
     }
 
-    /// Kills the server and cuts its file, as a loss of power would: of what is not on disk so many hundredths are left.
-    pub async fn cut(&self, server: &mut TestServer, left: u64) -> Cut {
-        // Nothing is answered any more; what was is heard.
-        server.stop();
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    /// Kills the server and cuts its file, as a loss of power does so long after the last fsync: at the end of a write, or
+    /// some bytes behind that.
+    pub fn cut(&self, server: &mut TestServer, unsynced: Duration, more: u64) -> Cut {
         server.kill();
-        let synced = *self.synced();
-        let file =
-            std::fs::OpenOptions::new().write(true).open(server.journal()).expect("an append-only file");
-        let end = file.metadata().expect("its size").len();
-        let loose = end.saturating_sub(synced.bytes);
-        let kept = end - loose + loose * left.min(100) / 100;
-        file.set_len(kept).expect("a shorter file");
-        *self.synced() = Synced { bytes: kept, at: Instant::now() };
-        Cut { bytes: end - kept, since: synced.at }
+        let (file, now) = (server.journal(), Instant::now());
+        let mut looks = self.looks();
+        let before = looks.iter().rev().find(|look| look.at + unsynced <= now).or(looks.front());
+        let before = *before.expect("there was a first look");
+        let end = look(&file).bytes;
+        let kept = end.min(before.bytes + more);
+        let opened = std::fs::OpenOptions::new().write(true).open(&file);
+        opened.expect("an append-only file").set_len(kept).expect("a shorter file");
+        // What the server reads when it starts is on disk.
+        *looks = VecDeque::from([look(&file)]);
+        Cut { bytes: end - kept, since: before.at }
     }
 
-    fn synced(&self) -> MutexGuard<'_, Synced> {
-        self.synced.lock().unwrap_or_else(PoisonError::into_inner)
+    fn looks(&self) -> MutexGuard<'_, VecDeque<Look>> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,18 +86,7 @@ impl Drop for Journal {
     }
 }
 
-/// Writes marks and waits until each is on disk, for as long as the server lives.
-async fn marks(address: &str, size: &impl Fn() -> u64, known: &Mutex<Synced>) -> redis::RedisResult<()> {
-    let client = redis::Client::open(format!("redis://{address}"))?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
-    connection.set_response_timeout(Duration::from_secs(10));
-    loop {
-        redis::cmd("SET").arg(MARK).arg("1").query_async::<()>(&mut connection).await?;
-        let mut wait = redis::cmd("WAITAOF");
-        wait.arg("1").arg("0").arg(WAIT);
-        while wait.query_async::<(u64, u64)>(&mut connection).await?.0 == 0 {}
-        // The file may have grown since: that much is taken to be on disk although it is not.
-        let at = Instant::now();
-        *known.lock().unwrap_or_else(PoisonError::into_inner) = Synced { bytes: size(), at };
-    }
+fn look(file: &Path) -> Look {
+    let at = Instant::now();
+    Look { bytes: std::fs::metadata(file).map_or(0, |file| file.len()), at }
 }

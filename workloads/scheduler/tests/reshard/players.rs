@@ -72,15 +72,15 @@ impl Known {
             || is.is_some() && (is == self.open || is.is_some_and(|is| self.forgiven.contains(&is)))
     }
 
-    /// A server came back with `found`, and need not have what it acknowledged between the two moments. How many values are
-    /// forgiven; none when it lacks one of before.
-    fn forgive(&mut self, found: u64, since: Instant, killed: Instant) -> Option<usize> {
-        let is_gone = |(value, at): &(u64, Instant)| *value > found && *at <= killed;
-        if self.acknowledged.iter().any(|one| is_gone(one) && one.1 <= since) {
+    /// A server came back with `found`. How many values it lacks that it may lack, and are forgiven; none when there is one
+    /// that it may not.
+    fn forgive(&mut self, found: u64, may_lack: impl Fn(Instant) -> bool) -> Option<usize> {
+        let lacking = |(value, _): &&(u64, Instant)| *value > found;
+        if self.acknowledged.iter().filter(lacking).any(|(_, at)| !may_lack(*at)) {
             return None;
         }
-        let gone: Vec<u64> = self.acknowledged.iter().filter(|one| is_gone(one)).map(|one| one.0).collect();
-        self.acknowledged.retain(|one| !is_gone(one));
+        let gone: Vec<u64> = self.acknowledged.iter().filter(lacking).map(|one| one.0).collect();
+        self.acknowledged.retain(|one| one.0 <= found);
         self.forgiven.extend(&gone);
         Some(gone.len())
     }
@@ -198,22 +198,26 @@ impl Players {
         lock(&self.seen).known.keys().cloned().collect()
     }
 
-    /// Forgives a server that came back with `found` of this player what it acknowledged between the two moments and does
-    /// not have. How many values that were.
+    /// Forgives a server that came back with `found` of this player what it lacks, as far as it was acknowledged before
+    /// `killed` and it may lack what was acknowledged at that moment. How many values that were.
     ///
     /// # Errors
-    /// When it lacks what was acknowledged before.
+    /// When it lacks another.
     pub(crate) fn forgive(
         &self,
         name: &str,
         found: u64,
-        since: Instant,
         killed: Instant,
+        may_lack: impl Fn(Instant) -> bool,
     ) -> Result<usize, String> {
         let mut seen = lock(&self.seen);
         let known = seen.known.entry(name.to_owned()).or_default();
-        let lost = || format!("{name}: a server came back with {found} of what was on its disk");
-        known.forgive(found, since, killed).ok_or_else(lost).map_err(|lost| format!("{lost}: {known:?}"))
+        if known.acknowledged.back().is_some_and(|(_, at)| *at > killed) {
+            // Written again since: what there was before is gone anyhow.
+            return Ok(0);
+        }
+        let lost = format!("{name}: a server came back with {found}; it may not lack all of {known:?}");
+        known.forgive(found, may_lack).ok_or(lost)
     }
 
     /// Servers may still be on their way back.

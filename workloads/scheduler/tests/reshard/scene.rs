@@ -2,6 +2,7 @@
 //! re-sharding, to wait for its flip, and to kill or stop each of them.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fortia_common::boot::Service;
@@ -48,6 +49,8 @@ pub(crate) struct Scene {
     pub(crate) control: ControlDb,
     /// Of the shards, by index, where they are followed.
     pub(crate) journals: Vec<Journal>,
+    /// When the last flip was seen.
+    flip: Mutex<Option<Instant>>,
     follower: Server,
     servers: BTreeMap<String, Alone>,
 }
@@ -77,7 +80,8 @@ impl Scene {
         let hand = Hand::start(&plane, wanted.read_latency);
         let players = Players::start(&world, wanted.writers, wanted.every, wanted.readers);
         let (journals, servers) = (Vec::new(), BTreeMap::new());
-        let mut scene = Scene { plane, hand, players, control, journals, follower, servers };
+        let mut scene =
+            Scene { plane, hand, players, control, journals, flip: Mutex::default(), follower, servers };
         scene.spawn("scheduler-0", Failpoints::default());
         scene.spawn("ticker-0", Failpoints::default());
         scene.spawn("ticker-1", Failpoints::default());
@@ -86,11 +90,8 @@ impl Scene {
     }
 
     /// Follows how far the shards' files are on disk, so that these servers can lose power.
-    pub(crate) async fn follow_journals(&mut self) {
-        self.journals.clear();
-        for shard in &self.plane.shards {
-            self.journals.push(Journal::follow(shard).await);
-        }
+    pub(crate) fn follow_journals(&mut self) {
+        self.journals = self.plane.shards.iter().map(Journal::follow).collect();
     }
 
     /// Starts a scheduler or ticker, by its name.
@@ -167,7 +168,15 @@ impl Scene {
 
     /// Waits until this version is served.
     pub(crate) async fn flipped(&self, version: u64) -> Topology {
-        self.until("flip", |topology| topology.serving.version == version && topology.target.is_none()).await
+        let is = |topology: &Topology| topology.serving.version == version && topology.target.is_none();
+        let topology = self.until("flip", is).await;
+        *self.flip.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        topology
+    }
+
+    /// When the last flip was seen.
+    pub(crate) fn last_flip(&self) -> Option<Instant> {
+        *self.flip.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the scheduler said of its last try.
