@@ -228,25 +228,24 @@ impl Pod<'_> {
         }
     }
 
-    /// Proves the source, and again whenever a server of the proof has another life.
+    /// Proves the source. Ends when a server of the proof has another life: a target may have forgotten this attempt with
+    /// its last second, and would take keys from an older one. The next attempt tells it, and proves anew.
     async fn proving(&self, attempt: &Attempt, reached: &mut Reached) -> Result<Infallible, MigrateError> {
-        loop {
-            let lives = match reached {
-                Reached::Proven(lives) => lives.clone(),
-                _ => self.prove(attempt).await?,
-            };
-            *reached = Reached::Proven(lives.clone());
-            while self.lives().await? == lives {
-                tokio::time::sleep(PULSE).await;
-            }
-            tracing::warn!(index = self.job.index, "a server was started again: proving once more");
-            self.report.change(|progress| {
-                progress.done = false;
-                progress.proof = None;
-                progress.lives.clear();
-            });
-            *reached = Reached::Copied;
+        let lives = match reached {
+            Reached::Proven(lives) => lives.clone(),
+            _ => self.prove(attempt).await?,
+        };
+        *reached = Reached::Proven(lives.clone());
+        while self.lives().await? == lives {
+            tokio::time::sleep(PULSE).await;
         }
+        self.report.change(|progress| {
+            progress.done = false;
+            progress.proof = None;
+            progress.lives.clear();
+        });
+        *reached = Reached::Copied;
+        Err(MigrateError::Restarted { index: self.job.index })
     }
 
     async fn prove(&self, attempt: &Attempt) -> Result<Lives, MigrateError> {
