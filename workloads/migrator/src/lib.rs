@@ -71,6 +71,14 @@ pub enum MigrateError {
         /// The newer attempt.
         newer: u64,
     },
+    /// A server has another life than when keys were carried to it, or from it.
+    #[error(
+        "a server was started again while shard {index} was carried: what it had in memory alone is gone"
+    )]
+    Restarted {
+        /// The source shard.
+        index: u32,
+    },
     /// There is no such shard in the layout.
     #[error("there is no shard {index}: version {version} has {shards} shards")]
     NoShard {
@@ -128,7 +136,9 @@ impl MigrateError {
     /// Whether the same work may succeed a little later.
     fn may_pass(&self) -> bool {
         match self {
-            MigrateError::Database(RdbError::Attempt { .. }) | MigrateError::Failpoint(_) => true,
+            MigrateError::Database(RdbError::Attempt { .. })
+            | MigrateError::Failpoint(_)
+            | MigrateError::Restarted { .. } => true,
             MigrateError::Database(error) => error.is_retryable(),
             _ => false,
         }

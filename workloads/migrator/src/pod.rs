@@ -25,6 +25,8 @@ use crate::{Job, MigrateError, PAUSE, Work, catch_up, copy, verify};
 
 /// Time between two looks at guards that are waited for.
 const LOOK: Duration = Duration::from_millis(50);
+/// Servers sync their files every second, or a little later: what was carried so long ago is on a target's disk.
+const ON_DISK: Duration = Duration::from_millis(1200);
 /// Time between two looks at whether the servers of a proof still live.
 const PULSE: Duration = Duration::from_millis(250);
 
@@ -228,33 +230,36 @@ impl Pod<'_> {
         }
     }
 
-    /// Proves the source, and again whenever a server of the proof has another life.
+    /// Proves the source. Ends when a server of the proof has another life: a target may have forgotten this attempt with
+    /// its last second, and would take keys from an older one. The next attempt tells it, and proves anew.
     async fn proving(&self, attempt: &Attempt, reached: &mut Reached) -> Result<Infallible, MigrateError> {
-        loop {
-            let lives = match reached {
-                Reached::Proven(lives) => lives.clone(),
-                _ => self.prove(attempt).await?,
-            };
-            *reached = Reached::Proven(lives.clone());
-            while self.lives().await? == lives {
-                tokio::time::sleep(PULSE).await;
-            }
-            tracing::warn!(index = self.job.index, "a server was started again: proving once more");
-            self.report.change(|progress| {
-                progress.done = false;
-                progress.proof = None;
-                progress.lives.clear();
-            });
-            *reached = Reached::Copied;
+        let lives = match reached {
+            Reached::Proven(lives) => lives.clone(),
+            _ => self.prove(attempt).await?,
+        };
+        *reached = Reached::Proven(lives.clone());
+        while self.lives().await? == lives {
+            tokio::time::sleep(PULSE).await;
         }
+        self.report.change(|progress| {
+            progress.done = false;
+            progress.proof = None;
+            progress.lives.clear();
+        });
+        *reached = Reached::Copied;
+        Err(MigrateError::Restarted { index: self.job.index })
     }
 
+    /// The proof counts once what was carried before it is on the targets' disks: what a source acknowledged long ago must not be
+    /// lost with the last second of a target that serves since a moment ago.
     async fn prove(&self, attempt: &Attempt) -> Result<Lives, MigrateError> {
         self.report.enter(Phase::Verifying).await;
-        let (lives, proof) = verify::prove(self, attempt).await?;
+        let (lives, proof, begun) = verify::prove(self, attempt).await?;
         self.failpoints.pass("verifying.proven").await?;
-        self.proven(&lives, proof);
         self.report.enter(Phase::Cutover).await;
+        tokio::time::sleep(ON_DISK.saturating_sub(begun.elapsed())).await;
+        self.proven(&lives, proof);
+        self.report.tell_or_warn().await;
         Ok(lives)
     }
 

@@ -28,17 +28,17 @@ const MENDING: Duration = Duration::from_millis(100);
 /// Differing keys named in an error.
 const NAMED: usize = 5;
 
-/// Proves the source, mending what differs once. What is written meanwhile must be drained meanwhile.
-pub(crate) async fn prove(pod: &Pod<'_>, attempt: &Attempt) -> Result<(Lives, Proof), MigrateError> {
+/// Proves the source, mending what differs once. What is written meanwhile must be drained meanwhile. Also tells when the pass
+/// began that found no difference: all but what is noted was carried before.
+pub(crate) async fn prove(pod: &Pod<'_>, attempt: &Attempt) -> Result<(Lives, Proof, Instant), MigrateError> {
     let mut mended = false;
     loop {
         pod.failpoints.pass("verifying.forward").await?;
+        let begun = Instant::now();
         let lives = pod.lives().await?;
         let found = Pass::new(pod, attempt, &lives).run().await?;
         if pod.lives().await? != lives {
-            tracing::info!(index = pod.job.index, "a server was started again: nothing is proven");
-            mended = false;
-            continue;
+            return Err(MigrateError::Restarted { index: pod.job.index });
         }
         if found.different > 0 {
             let first = found.names.into_iter().collect::<Vec<_>>().join(", ");
@@ -62,7 +62,7 @@ pub(crate) async fn prove(pod: &Pod<'_>, attempt: &Attempt) -> Result<(Lives, Pr
             );
         } else {
             let proof = Proof { keys: found.equal, digest: format!("{:032x}", found.digest) };
-            return Ok((lives, proof));
+            return Ok((lives, proof, begun));
         }
     }
 }

@@ -2,7 +2,7 @@
 //! again where it was; nothing of what is in it.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -91,6 +91,12 @@ impl TestServer {
             assert!(begun.elapsed() < START, "the replica does not catch up");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// The file that its writes are appended to, with `--appendonly yes`; none of these tests' is long enough to be
+    /// written anew.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.folder.path().join("appendonlydir").join("appendonly.aof.1.incr.aof")
     }
 
     /// The process of the server.

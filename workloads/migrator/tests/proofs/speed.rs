@@ -77,8 +77,8 @@ impl Load {
         let begun = Instant::now();
         let copied = all_past(&hand, Phase::Copying).await;
         let caught_up = all_past(&hand, Phase::CatchingUp).await;
+        let proven = all_past(&hand, Phase::Verifying).await;
         let told = hand.proven(&mut pods).await;
-        let proven = Instant::now();
         let carried: u64 = told.iter().map(|progress| progress.keys).sum();
         assert_eq!(carried as usize, keys, "{told:?}");
         hand.flip().await;

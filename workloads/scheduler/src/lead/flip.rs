@@ -47,6 +47,8 @@ struct Vain {
 struct Try {
     after: Topology,
     target: Layout,
+    /// Shards of both layouts.
+    shards: u32,
     engine: Engine,
     lives: BTreeMap<u32, String>,
     began: Instant,
@@ -64,6 +66,11 @@ impl Try {
         TryError::Late(self.most)
     }
 
+    /// Makes sure that no server was started since the proofs were made.
+    async fn same_lives(&self) -> Result<(), TryError> {
+        Ok(cutover::same_lives(&self.lives, &runs(&self.engine, 0..self.shards).await?)?)
+    }
+
     /// When it is too late to turn the guards.
     fn last_look(&self) -> Instant {
         self.began + self.most - self.most / LEFT
@@ -76,13 +83,14 @@ impl Leader<'_> {
         let tries = self.pending.tries + 1;
         let (topology, tools) = (&self.topology, self.tools);
         let engine = Engine::new(&tools.boot, tools.topology.clone(), topology.serving, target);
+        let shards = topology.serving.shards.max(target.shards);
         let lives = self.proven(&engine, &target).await;
         tools.metrics.frozen.set(1);
         let after = cutover::flipped(topology, target);
         let (began, most) = (Instant::now(), self.most_pause());
         let tried = match lives {
             Ok(lives) => {
-                self.attempt(&Try { after: after.clone(), target, engine, lives, began, most }).await
+                self.attempt(&Try { after: after.clone(), target, shards, engine, lives, began, most }).await
             }
             Err(why) => Err(Vain { why, froze: false, turned: false }),
         };
@@ -125,7 +133,7 @@ impl Leader<'_> {
         });
         let lives = cutover::proven(&try_join_all(pods).await?)?;
         // The same look as in the pause: what it would find is found before, and its connections stand when it counts.
-        let now = runs(engine, 0..target.shards).await?;
+        let now = runs(engine, 0..self.topology.serving.shards.max(target.shards)).await?;
         cutover::same_lives(&lives, &now)?;
         Ok(lives)
     }
@@ -152,7 +160,7 @@ impl Leader<'_> {
         tools.cutover.drain(topology, &frozen, on_disk).await?;
         tools.failpoints.pass("cutover.drained").await?;
         // After the last key has arrived: a target that was started again since may have lost some.
-        Ok(cutover::same_lives(&this.lives, &runs(&this.engine, 0..this.target.shards).await?)?)
+        this.same_lives().await
     }
 
     /// From the first turned guard on nobody writes before the flip: no one knows its epoch yet. Returns what the new version's
@@ -165,6 +173,9 @@ impl Leader<'_> {
             self.tools.cutover.turn(&self.topology, &this.after, closed, self.barrier.epoch()).await?;
         let parts = parts.into_iter().map(|(shard, number)| Part { shard, number }).collect();
         self.tools.failpoints.pass("cutover.turned").await?;
+        // Only a turned guard is proof against writes: a source that came back without its last second may not have known
+        // that it was frozen, nor a target what was carried to it.
+        this.same_lives().await?;
         let flipped = self.tools.control.flip(Some(self.lease), self.topology.epoch, &this.after).await;
         let flipped = match self.tools.failpoints.pass("cutover.flipped").await {
             Ok(()) => flipped.map_err(TryError::from),

@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 
 use fortia_common::control::Control;
 use fortia_common::failpoint::{Action, Failpoints};
-use fortia_common::topology::{Layout, Topology};
+use fortia_common::topology::{Layout, Phase, Topology};
 use fortia_rdb::keyspace::shard_of;
 use tokio::time::timeout;
 
+use crate::process::Armed;
 use crate::scene::{PATIENCE, Scene, Wanted};
+use crate::tail::cut;
 use crate::{from_env, is_quick};
 
 /// Where the pods stand when it happens.
@@ -49,6 +51,8 @@ enum Fault {
     PausePod,
     KillSource,
     KillTarget,
+    CutSource,
+    CutTarget,
     StopServer,
     KillScheduler,
     KillTicker,
@@ -57,12 +61,14 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Fault; 10] = [
+    const ALL: [Fault; 12] = [
         Fault::KillPod,
         Fault::KillSource,
         Fault::KillScheduler,
         Fault::TwoPods,
+        Fault::CutSource,
         Fault::KillTarget,
+        Fault::CutTarget,
         Fault::PausePod,
         Fault::KillTicker,
         Fault::StopServer,
@@ -70,6 +76,9 @@ impl Fault {
         Fault::StopOperator,
     ];
 }
+
+/// A point that makes a copy slow.
+const SLOWLY: &str = "copying.batch_carried";
 
 /// How long things stand still.
 #[derive(Clone, Copy)]
@@ -81,14 +90,24 @@ struct Times {
 fn wanted() -> Wanted<'static> {
     Wanted {
         shards: 2,
-        options: &["--appendonly", "yes", "--appendfsync", "always"],
+        options: &["--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0"],
         period_ms: 100,
         writers: 4,
         every: Duration::from_millis(5),
         readers: 0,
         read_latency: None,
-        max_pause: Duration::from_millis(500),
+        // Long enough for a server to come back within it.
+        max_pause: Duration::from_millis(1500),
     }
+}
+
+/// A world whose servers can lose power, with some keys beside its own, all on disk.
+async fn world() -> Scene {
+    let mut scene = Scene::start(&wanted()).await;
+    some_keys(&scene).await;
+    scene.plane.add_shard().await;
+    scene.follow_journals();
+    scene
 }
 
 /// Puts some hundred keys of every type beside the world's.
@@ -120,6 +139,27 @@ async fn missing(scene: &Scene, serving: &Layout) -> Vec<String> {
     missing
 }
 
+/// Arms the point in who is to come by, the source's pod or the scheduler; returns what stands in for it here.
+async fn arm(scene: &mut Scene, point: &'static str, source: u32) -> Failpoints {
+    let failpoints = Failpoints::default();
+    if OF_SCHEDULER.contains(&point) {
+        failpoints.arm(point, Action::Stop).expect("a point");
+        if point == "cutover.retreated" {
+            // There is nothing to retreat from but a try that fails.
+            failpoints.arm_at("cutover.drained", Action::Fail, 1).expect("a point");
+        }
+        scene.replace_scheduler(failpoints.clone()).await;
+        return failpoints;
+    }
+    let mut points = vec![(point, "stop")];
+    if point == "copying.checkpointed" {
+        // A checkpoint is written every second: the copy has to last so long.
+        points.push((SLOWLY, "pause:1200"));
+    }
+    scene.hand.pods.arm(source, Armed::new(&points, &failpoints));
+    failpoints
+}
+
 /// One re-sharding with one fault. Returns what was lost, and whether the point was reached.
 async fn faulted(
     scene: &mut Scene,
@@ -128,53 +168,34 @@ async fn faulted(
     times: Times,
     n: u64,
 ) -> (Vec<String>, bool) {
-    let failpoints = Failpoints::default();
-    failpoints.arm(point, Action::Stop).expect("a point");
-    if point == "copying.checkpointed" {
-        // A checkpoint is written every second: the copy has to last so long.
-        failpoints.arm("copying.batch_carried", Action::Pause(Duration::from_millis(1200))).expect("a point");
-    }
-    if point == "cutover.retreated" {
-        // There is nothing to retreat from but a try that fails.
-        failpoints.arm_at("cutover.drained", Action::Fail, 1).expect("a point");
-    }
     let serving = scene.plane.topology().await.serving;
     let shards = if serving.shards == 2 { 3 } else { 2 };
-    let source = (n % u64::from(serving.shards)) as u32;
-    if OF_SCHEDULER.contains(&point) {
-        scene.replace_scheduler(failpoints.clone()).await;
-    } else if point != "collecting.batch" {
-        scene.hand.pods.arm(source, failpoints.clone());
-    }
-    let target = scene.reshard(shards).await;
-    let mut reached = false;
-    if point != "collecting.batch" {
-        reached = reach(scene, &failpoints, point, target, source).await;
-        happen(scene, fault, source, target, times, n).await;
-        failpoints.disarm(point);
-        failpoints.disarm("copying.batch_carried");
-    }
-    scene.flipped(target.version).await;
-    let mut lost = scene.players.lost().await;
-    lost.extend(missing(scene, &target).await);
-    if point == "collecting.batch" {
-        scene.hand.pods.arm(source, failpoints.clone());
-        let collected = scene.collect();
-        let faulty = async { timeout(Duration::from_secs(5), failpoints.reached(point)).await.is_ok() };
-        // The hand is asked to collect while the pod stands.
-        let (came, ()) = tokio::join!(
-            async {
-                let came = faulty.await;
-                failpoints.disarm(point);
-                came
-            },
-            collected
-        );
-        reached = came;
+    // Every other re-sharding goes back: each direction has its turn with each source.
+    let source = (n / 2 % u64::from(serving.shards)) as u32;
+    let collects = point == "collecting.batch";
+    let (target, failpoints);
+    if collects {
+        target = scene.reshard(shards).await;
+        scene.flipped(target.version).await;
+        failpoints = arm(scene, point, source).await;
+        scene.collect().await;
     } else {
+        failpoints = arm(scene, point, source).await;
+        target = scene.reshard(shards).await;
+    }
+    let reached = reach(scene, &failpoints, point, target, source).await;
+    let mut lost = happen(scene, fault, source, target, times, n).await;
+    failpoints.disarm(point);
+    failpoints.disarm(SLOWLY);
+    if !collects {
+        scene.flipped(target.version).await;
+        lost.extend(scene.players.lost().await);
+        lost.extend(missing(scene, &target).await);
         scene.collect().await;
     }
+    scene.collected().await;
     scene.ticks(1).await;
+    lost.extend(scene.players.lost().await);
     lost.extend(missing(scene, &target).await);
     (lost, reached)
 }
@@ -198,25 +219,54 @@ async fn reach(scene: &Scene, failpoints: &Failpoints, point: &str, target: Layo
             }
         }
         let topology = scene.control.topology().await.ok().flatten();
-        if topology.is_some_and(|topology: Topology| topology.serving == target) {
-            return false;
+        let is_over = |topology: Topology| match topology.phase {
+            Some(Phase::Collecting) => false,
+            _ => topology.serving == target,
+        };
+        if topology.is_some_and(is_over) {
+            // The flip is told before the point behind it is passed.
+            return timeout(Duration::from_millis(50), failpoints.reached(point)).await.is_ok();
         }
     }
     false
 }
 
-async fn happen(scene: &mut Scene, fault: Fault, source: u32, target: Layout, times: Times, n: u64) {
-    let hit = match fault {
-        Fault::KillTarget => (n % u64::from(target.shards)) as usize,
-        _ => source as usize,
-    };
+/// Which server it happens to.
+fn hit(fault: Fault, source: u32, target: Layout, n: u64) -> usize {
     match fault {
+        Fault::KillTarget => (n / 2 % u64::from(target.shards)) as usize,
+        // The one that is nothing but a target, where there is one.
+        Fault::CutTarget if target.shards == 3 => 2,
+        Fault::CutTarget => ((n / 2 + 1) % u64::from(target.shards)) as usize,
+        _ => source as usize,
+    }
+}
+
+/// Makes the fault; returns what a server lacks after it that it must not.
+async fn happen(
+    scene: &mut Scene,
+    fault: Fault,
+    source: u32,
+    target: Layout,
+    times: Times,
+    n: u64,
+) -> Vec<String> {
+    let hit = hit(fault, source, target, n);
+    match fault {
+        Fault::CutSource | Fault::CutTarget => return cut(scene, hit, n).await,
         Fault::KillPod => scene.hand.pods.kill(source),
         Fault::TwoPods => {
+            // The older stands still meanwhile with all it holds, and then goes on beside the newer.
+            scene.hand.pods.stop(source, true);
             scene.hand.pods.double(&scene.hand.boot, source);
             tokio::time::sleep(times.server / 2).await;
+            scene.hand.pods.stop(source, false);
         }
-        Fault::PausePod => tokio::time::sleep(times.pod).await,
+        Fault::PausePod => {
+            scene.hand.pods.stop(source, true);
+            tokio::time::sleep(times.pod).await;
+            scene.hand.pods.stop(source, false);
+        }
         Fault::KillSource | Fault::KillTarget => {
             scene.plane.shards[hit].kill();
             tokio::time::sleep(times.server / 4).await;
@@ -243,6 +293,7 @@ async fn happen(scene: &mut Scene, fault: Fault, source: u32, target: Layout, ti
             scene.hand.stop(false);
         }
     }
+    Vec::new()
 }
 
 /// Makes faults, each point with one fault after the other; returns how many, how many acknowledged writes were lost and
@@ -254,13 +305,17 @@ async fn faults(
     until: Instant,
 ) -> (u64, u64, u64) {
     let points: Vec<&'static str> = OF_PODS.iter().chain(&OF_SCHEDULER).copied().collect();
+    // Those that are asked for, or all.
+    let named = std::env::var("FORTIA_TEST_FAULT").unwrap_or_default();
+    let is_asked = |fault: &Fault| named.is_empty() || named.contains(&format!("{fault:?}"));
+    let kinds: Vec<Fault> = Fault::ALL.into_iter().filter(is_asked).collect();
     let (mut made, mut all_lost, mut unreached) = (0, 0, 0);
     for n in range {
         if Instant::now() > until {
             break;
         }
         let point = points[n as usize % points.len()];
-        let fault = Fault::ALL[(n as usize + n as usize / points.len()) % Fault::ALL.len()];
+        let fault = kinds[(n as usize + n as usize / points.len()) % kinds.len()];
         let begun = Instant::now();
         let (lost, reached) = faulted(scene, point, fault, times, n).await;
         println!(
@@ -280,8 +335,7 @@ async fn faults(
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_dies_at_whatever_point_a_re_sharding_gets_on_and_no_acknowledged_write_is_lost() {
     let times = Times { pod: Duration::from_secs(2), server: Duration::from_millis(800) };
-    let mut scene = Scene::start(&wanted()).await;
-    some_keys(&scene).await;
+    let mut scene = world().await;
     let until = Instant::now() + Duration::from_secs(45);
     let (made, lost, unreached) = faults(&mut scene, 0..24, times, until).await;
     println!("{made} faults, {lost} writes lost, {unreached} points not reached");
@@ -301,8 +355,7 @@ async fn bench_reshard_faults() {
     let (mut made, mut lost, mut unreached) = (0, 0, 0);
     while made < count && Instant::now() < until {
         // A new world now and then, so that no fault lives on what an earlier one left.
-        let mut scene = Scene::start(&wanted()).await;
-        some_keys(&scene).await;
+        let mut scene = world().await;
         let end = (made + 50).min(count);
         let (some, gone, not) = faults(&mut scene, made..end, times, until).await;
         (made, lost, unreached) = (made + some, lost + gone, unreached + not);

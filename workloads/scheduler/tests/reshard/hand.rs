@@ -104,7 +104,7 @@ impl Operator {
             // The pods of the flip end by themselves.
             (Some(Phase::Retaining), None) => {
                 if let Some(from) = topology.previous {
-                    self.pods.keep(&self.boot, &self.job(self.begun(&topology), from.version), 0).await;
+                    self.pods.keep(&self.boot, &self.job(self.begun(&topology), from.version), 0);
                 }
                 Ok(())
             }
@@ -129,7 +129,7 @@ impl Operator {
             [topology.serving.version, target.version];
         let sources = topology.serving.shards;
         let job = self.job(self.begun(&topology), topology.serving.version);
-        self.pods.keep(&self.boot, &job, sources).await;
+        self.pods.keep(&self.boot, &job, sources);
         let mut done = true;
         for index in 0..sources {
             let progress = self.control.progress(target.version, index).await?;
@@ -153,7 +153,7 @@ impl Operator {
             self.close(&topology, index, &group.primary).await?;
         }
         let groups = topology.groups.len() as u32;
-        if self.pods.keep(&self.boot, &self.job(Work::Collect, version), groups).await {
+        if self.pods.keep(&self.boot, &self.job(Work::Collect, version), groups) {
             let new =
                 Topology { epoch: topology.epoch + 1, phase: None, target: None, previous: None, ..topology };
             self.forget(&versions, groups).await;

@@ -81,6 +81,7 @@ async fn live(scene: &mut Scene, shards: u32) -> Seen {
     let lost = scene.players.lost().await;
     scene.ticks(2).await;
     scene.collect().await;
+    scene.collected().await;
     Seen { gap, pause: Duration::from_micros(record.pause_us), failed_reads, p99, ticks, lost }
 }
 

@@ -1,7 +1,7 @@
 //! Players who write through the World API and remember what was answered, and players who read. Knows latencies and
 //! gaps; nothing of migrations.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,24 @@ use tokio_util::sync::CancellationToken;
 /// Players each writer has.
 const NAMES: u64 = 100;
 
+/// For how long it is remembered what was acknowledged before the last.
+const REMEMBERED: Duration = Duration::from_secs(10);
+
+/// What is known of one player's record. Values grow.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// The values that were acknowledged, and when; the last ones.
+    acknowledged: VecDeque<(u64, Instant)>,
+    /// One that was asked for since and not answered yet.
+    open: Option<u64>,
+    /// Those that were acknowledged later and may be gone, or not, with the server that acknowledged them.
+    forgiven: Vec<u64>,
+}
+
 /// What all players have seen.
 #[derive(Default)]
 struct Seen {
-    /// Per player: the value that was acknowledged last, and one that was asked for since and not answered yet.
-    acknowledged: BTreeMap<String, (u64, Option<u64>)>,
+    known: BTreeMap<String, Known>,
     writes: u64,
     /// Longest time between two acknowledged writes of one writer.
     gap: Duration,
@@ -39,9 +52,43 @@ pub(crate) struct Players {
     idle: Arc<tokio::sync::Semaphore>,
 }
 
+impl Known {
+    fn acknowledge(&mut self, value: u64) {
+        self.acknowledged.push_back((value, Instant::now()));
+        while self.acknowledged.len() > 1 && self.acknowledged[1].1.elapsed() > REMEMBERED {
+            self.acknowledged.pop_front();
+        }
+        self.open = None;
+        self.forgiven.clear();
+    }
+
+    fn last(&self) -> Option<u64> {
+        self.acknowledged.back().map(|(value, _)| *value)
+    }
+
+    /// Whether this may be what is there.
+    fn may_be(&self, is: Option<u64>) -> bool {
+        is == self.last()
+            || is.is_some() && (is == self.open || is.is_some_and(|is| self.forgiven.contains(&is)))
+    }
+
+    /// A server came back with `found`. How many values it lacks that it may lack, and are forgiven; none when there is one
+    /// that it may not.
+    fn forgive(&mut self, found: u64, may_lack: impl Fn(Instant) -> bool) -> Option<usize> {
+        let lacking = |(value, _): &&(u64, Instant)| *value > found;
+        if self.acknowledged.iter().filter(lacking).any(|(_, at)| !may_lack(*at)) {
+            return None;
+        }
+        let gone: Vec<u64> = self.acknowledged.iter().filter(lacking).map(|one| one.0).collect();
+        self.acknowledged.retain(|one| one.0 <= found);
+        self.forgiven.extend(&gone);
+        Some(gone.len())
+    }
+}
+
 impl Seen {
     fn wrote(&mut self, name: String, value: u64, gap: Duration) {
-        self.acknowledged.insert(name, (value, None));
+        self.known.entry(name).or_default().acknowledge(value);
         self.writes += 1;
         self.gap = self.gap.max(gap);
     }
@@ -133,18 +180,44 @@ impl Players {
         let all =
             tokio::time::timeout(Duration::from_secs(30), self.idle.acquire_many(self.writers as u32)).await;
         let all = all.expect("every write is answered in the end").expect("writers live");
-        let acknowledged = lock(&self.seen).acknowledged.clone();
+        let known = lock(&self.seen).known.clone();
         let mut lost = Vec::new();
-        for (name, (value, open)) in acknowledged {
+        for (name, known) in known {
             let found = self.read(&name).await;
-            let is = found.as_ref().map(|player| player.joined_ms);
-            if is != Some(value) && (open.is_none() || is != open) {
-                lost.push(format!("{name}: {value} (or {open:?}) was acknowledged, {found:?} is there"));
+            if !known.may_be(found.as_ref().map(|player| player.joined_ms)) {
+                lost.push(format!("{name}: {known:?} is known, {found:?} is there"));
             }
         }
         drop(all);
         self.pause.send_replace(false);
         lost
+    }
+
+    /// All players there may be.
+    pub(crate) fn names(&self) -> Vec<String> {
+        lock(&self.seen).known.keys().cloned().collect()
+    }
+
+    /// Forgives a server that came back with `found` of this player what it lacks, as far as it was acknowledged before
+    /// `killed` and it may lack what was acknowledged at that moment. How many values that were.
+    ///
+    /// # Errors
+    /// When it lacks another.
+    pub(crate) fn forgive(
+        &self,
+        name: &str,
+        found: u64,
+        killed: Instant,
+        may_lack: impl Fn(Instant) -> bool,
+    ) -> Result<usize, String> {
+        let mut seen = lock(&self.seen);
+        let known = seen.known.entry(name.to_owned()).or_default();
+        if known.acknowledged.back().is_some_and(|(_, at)| *at > killed) {
+            // Written again since: what there was before is gone anyhow.
+            return Ok(0);
+        }
+        let lost = format!("{name}: a server came back with {found}; it may not lack all of {known:?}");
+        known.forgive(found, may_lack).ok_or(lost)
     }
 
     /// Servers may still be on their way back.
@@ -191,7 +264,7 @@ impl Writer {
             let Ok(_busy) = self.idle.acquire().await else { return };
             value += 1;
             let name = format!("w{}:{}", self.id, value % NAMES);
-            lock(&self.seen).acknowledged.entry(name.clone()).or_default().1 = Some(value);
+            lock(&self.seen).known.entry(name.clone()).or_default().open = Some(value);
             // What is refused or not answered is asked for again, as a player would: the same once more.
             while let Err(error) = self.world.create_player(&name, &player(value), &[value % 50]).await {
                 lock(&self.seen).failed(&error.to_string());
@@ -212,7 +285,7 @@ async fn read(id: u64, writers: u64, world: World, seen: Arc<Mutex<Seen>>, stop:
     while !stop.is_cancelled() {
         n += 1;
         let name = format!("w{}:{}", n % writers, (n / writers) % NAMES);
-        let known = lock(&seen).acknowledged.get(&name).is_some_and(|(value, _)| *value > 0);
+        let known = lock(&seen).known.get(&name).is_some_and(|known| known.last().is_some());
         let begun = Instant::now();
         let found = world.player(&name).await;
         let took = begun.elapsed();

@@ -2,6 +2,7 @@
 //! re-sharding, to wait for its flip, and to kill or stop each of them.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fortia_common::boot::Service;
@@ -12,14 +13,33 @@ use fortia_common::server::Server;
 use fortia_common::topology::{Layout, Phase, Topology};
 use fortia_rdb::control::ControlDb;
 use fortia_rdb::world::World;
-use fortia_testredis::DataPlane;
+use fortia_testredis::{DataPlane, Journal};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::hand::Hand;
 use crate::players::Players;
-use crate::pods::Alone;
 
 /// Longest wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A runtime of its own for a server: dropped with all that runs in it, at once, as a killed process would be.
+struct Alone(Option<Runtime>);
+
+impl Alone {
+    fn run(program: impl Future<Output = ()> + Send + 'static) -> Alone {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        runtime.spawn(program);
+        Alone(Some(runtime))
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
 
 /// A living world.
 pub(crate) struct Scene {
@@ -27,6 +47,10 @@ pub(crate) struct Scene {
     pub(crate) hand: Hand,
     pub(crate) players: Players,
     pub(crate) control: ControlDb,
+    /// Of the shards, by index, where they are followed.
+    pub(crate) journals: Vec<Journal>,
+    /// When the last flip was seen.
+    flip: Mutex<Option<Instant>>,
     follower: Server,
     servers: BTreeMap<String, Alone>,
 }
@@ -55,12 +79,19 @@ impl Scene {
         let world = World::connect(&boot, follower.topology());
         let hand = Hand::start(&plane, wanted.read_latency);
         let players = Players::start(&world, wanted.writers, wanted.every, wanted.readers);
-        let mut scene = Scene { plane, hand, players, control, follower, servers: BTreeMap::new() };
+        let (journals, servers) = (Vec::new(), BTreeMap::new());
+        let mut scene =
+            Scene { plane, hand, players, control, journals, flip: Mutex::default(), follower, servers };
         scene.spawn("scheduler-0", Failpoints::default());
         scene.spawn("ticker-0", Failpoints::default());
         scene.spawn("ticker-1", Failpoints::default());
         scene.ticks(2).await;
         scene
+    }
+
+    /// Follows how far the shards' files are on disk, so that these servers can lose power.
+    pub(crate) fn follow_journals(&mut self) {
+        self.journals = self.plane.shards.iter().map(Journal::follow).collect();
     }
 
     /// Starts a scheduler or ticker, by its name.
@@ -69,7 +100,7 @@ impl Scene {
         let service = if scheduler { Service::Scheduler } else { Service::Ticker };
         let mut boot = self.plane.boot_as(service, instance);
         boot.log = log_filter();
-        let (alone, _) = Alone::run(async move {
+        let alone = Alone::run(async move {
             let log = fortia_log::init(&boot);
             if scheduler {
                 fortia_scheduler::run_with(boot, &log, failpoints).await.expect("scheduler runs");
@@ -137,7 +168,15 @@ impl Scene {
 
     /// Waits until this version is served.
     pub(crate) async fn flipped(&self, version: u64) -> Topology {
-        self.until("flip", |topology| topology.serving.version == version && topology.target.is_none()).await
+        let is = |topology: &Topology| topology.serving.version == version && topology.target.is_none();
+        let topology = self.until("flip", is).await;
+        *self.flip.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        topology
+    }
+
+    /// When the last flip was seen.
+    pub(crate) fn last_flip(&self) -> Option<Instant> {
+        *self.flip.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the scheduler said of its last try.
@@ -155,9 +194,13 @@ impl Scene {
         }
     }
 
-    /// Lets the version that was left be collected, and waits for that.
+    /// Lets the version that was left be collected.
     pub(crate) async fn collect(&self) {
         self.hand.change(|t| (t.phase, t.previous) = (Some(Phase::Collecting), None)).await;
+    }
+
+    /// Waits until it is collected.
+    pub(crate) async fn collected(&self) {
         self.until("end of collecting", |topology| topology.phase.is_none()).await;
     }
 
