@@ -41,6 +41,11 @@ pub(super) async fn act(
     }
     for (group, pod, versions) in &decision.rights {
         if let Some(target) = seen.targets.get(pod) {
+            // Together with the rights, and so after an operator of another version began, and each minute: a server that
+            // was admitted by it has its functions, and who gets rights may call ours.
+            if context.redis.renew_library(target, passwords).await? {
+                tracing::info!(cluster = plan.names.cluster, %group, pod, "function library renewed");
+            }
             context.redis.give_rights(target, passwords, *group, versions).await?;
             remember_rights(context, plan, seen, *group, pod, versions).await;
         }
