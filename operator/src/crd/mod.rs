@@ -51,6 +51,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_planned_and_what_is_carried_say_which_bytes_they_are() {
+        let crd = serde_json::to_value(spec::FortiaCluster::crd()).expect("json");
+        let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties";
+        let told = |path: &str| {
+            let text = crd.pointer(&format!("{status}/{path}/description")).and_then(|text| text.as_str());
+            text.unwrap_or_else(|| panic!("no {path}")).to_owned()
+        };
+        for plan in ["plan", "rebalance/properties/plan"] {
+            let memory = told(&format!("{plan}/properties/movedMemory"));
+            assert!(memory.contains("memory of servers") && memory.contains("`rebalance.bytes`"), "{memory}");
+        }
+        let bytes = told("rebalance/properties/bytes");
+        assert!(bytes.contains("Value bytes") && bytes.contains("`plan.movedMemory`"), "{bytes}");
+    }
+
+    #[test]
     fn every_rule_says_what_to_do() {
         fn rules(value: &serde_json::Value, found: &mut Vec<String>) {
             match value {
