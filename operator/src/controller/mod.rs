@@ -1,6 +1,7 @@
 //! Watches FortiaClusters and what they own, and reconciles them one pass at a time while this process leads.
 
 mod act;
+mod address;
 pub mod annotations;
 mod apply;
 pub(crate) mod authority;
