@@ -57,6 +57,10 @@ mod tests {
         assert_eq!(spec.redis.replicas, 1);
     }
 
+    fn in_one_line(text: &str) -> String {
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
     /// Descriptions of fields without fields of their own, by path. Parts of foreign lists are Kubernetes' own.
     fn told(schema: &serde_json::Value, path: &str, found: &mut Vec<(String, String)>) {
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -88,7 +92,7 @@ mod tests {
         let plan = crate::controller::validate::example("redisShards: 1");
         let crd = serde_json::to_value(spec::FortiaCluster::crd()).expect("json");
         let described = crd.pointer(&format!("{SPEC}/properties/game/properties/resources/description"));
-        let described = described.and_then(|text| text.as_str()).expect("described");
+        let described = in_one_line(described.and_then(|text| text.as_str()).expect("described"));
         for (pods, words) in [
             (&plan.game.pods, "requests of 20m CPU and 32Mi memory"),
             (&plan.redis.pods, "Redis: 20m and 64Mi"),
@@ -114,7 +118,7 @@ mod tests {
         let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties";
         let told = |path: &str| {
             let text = crd.pointer(&format!("{status}/{path}/description")).and_then(|text| text.as_str());
-            text.unwrap_or_else(|| panic!("no {path}")).to_owned()
+            in_one_line(text.unwrap_or_else(|| panic!("no {path}")))
         };
         for plan in ["plan", "rebalance/properties/plan"] {
             let memory = told(&format!("{plan}/properties/movedMemory"));
