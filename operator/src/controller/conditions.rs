@@ -66,7 +66,8 @@ fn troubles(
         let message = format!("the world cannot be made: {why}; look at the Job's pods, then delete the Job");
         all.push(("WorldgenFailed", message));
     }
-    all.extend(health::stuck(&seen.pods).map(|message| ("PodsStuck", message)));
+    let stuck = [health::stuck(&seen.pods), health::unended(&seen.pods, seen.now)];
+    all.extend(stuck.into_iter().flatten().map(|message| ("PodsStuck", message)));
     // A re-sharding that waits for them has said so already.
     if all.iter().all(|(reason, _)| *reason != "NotInSync") {
         all.extend(health::told_apart(&seen.apart).map(|message| ("NotInSync", message)));
@@ -256,6 +257,13 @@ mod tests {
         let found = condition("Degraded", SPEC, stuck);
         assert_eq!(words(&found), ["True", "PodsStuck"]);
         assert!(found[2].contains("midgard-game-x (ErrImageNeverPull: none)"), "{found:?}");
+        let unended = condition("Degraded", SPEC, |_, seen| {
+            let pod = "{metadata: {deletionTimestamp: '1970-01-01T00:00:00Z', ownerReferences: [{apiVersion: v1, kind: \
+                       Job, name: x, uid: x}]}, spec: {nodeName: gone, containers: []}}";
+            seen.pods.insert("midgard-v2-migrate-0-x".into(), serde_yaml::from_str(pod).expect("pod"));
+        });
+        assert_eq!(words(&unended), ["True", "PodsStuck"]);
+        assert!(unended[2].contains("midgard-v2-migrate-0-x (node gone)"), "{unended:?}");
         let ready = condition("Ready", SPEC, stuck);
         assert_eq!(ready[2], "the world is served and ticks; Degraded tells what is wrong (PodsStuck)");
     }
