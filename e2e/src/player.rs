@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, ApiError, Holdings, Place, Stock, Unit};
@@ -23,6 +24,8 @@ pub struct Deeds {
     pub failed: u64,
     /// What the last of them said.
     pub last_failure: Option<String>,
+    /// Times somebody had to log in again, because the session was not known any more.
+    pub returns: u64,
 }
 
 impl Deeds {
@@ -31,6 +34,7 @@ impl Deeds {
         self.orders += other.orders;
         self.put_off += other.put_off;
         self.failed += other.failed;
+        self.returns += other.returns;
         self.last_failure = other.last_failure.or(self.last_failure.take());
     }
 
@@ -64,7 +68,17 @@ pub struct Player {
     armed: bool,
     /// Radius of the world, in chunks.
     radius: i32,
+    /// Whether the player has to log in and join again: nobody knows the session.
+    outside: bool,
     dice: StdRng,
+}
+
+/// How a player came in.
+struct Entry {
+    /// The account was not there before.
+    is_new: bool,
+    at: Place,
+    radius: i32,
 }
 
 impl Player {
@@ -73,17 +87,9 @@ impl Player {
     /// # Errors
     /// When one of these is refused.
     pub async fn enter(mut api: Api, name: &str, seed: u64) -> Result<Player, ApiError> {
-        let password = format!("{name}-password");
-        match api.register(name, &password).await {
-            Err(error) if error.status() != Some(StatusCode::CONFLICT) => return Err(error),
-            _ => {}
-        }
-        api.login(name, &password).await?;
-        let joined = api.join().await?;
-        api.enter().await?;
-        let at = serde_json::from_value(joined["start"].clone()).unwrap_or(Place { x: 0, y: 0, z: 0 });
-        let radius = api.info().await?.radius;
-        Ok(Player { api, name: name.into(), at, armed: false, radius, dice: StdRng::seed_from_u64(seed) })
+        let Entry { at, radius, .. } = go_in(&mut api, name).await?;
+        let dice = StdRng::seed_from_u64(seed);
+        Ok(Player { api, name: name.into(), at, armed: false, radius, outside: false, dice })
     }
 
     /// The player's session.
@@ -118,18 +124,20 @@ impl Player {
         Ok(holdings)
     }
 
-    /// Looks around and gives idle units an order, about once in `pause`, until told to stop.
-    pub async fn play(mut self, pause: Duration, stop: CancellationToken) -> Deeds {
+    /// Looks around and gives idle units an order, about once in `pause`, until told to stop. A world that was replaced by a
+    /// new one is entered anew; `news` gets a line about that.
+    pub async fn play(
+        mut self,
+        pause: Duration,
+        stop: CancellationToken,
+        news: UnboundedSender<String>,
+    ) -> Deeds {
         let mut deeds = Deeds::default();
         while !stop.is_cancelled() {
-            let held = self.holdings().await;
-            if let Some(held) = deeds.count(held) {
-                for unit in held.units.iter().chain(&held.buildings).filter(|unit| unit.is_idle()) {
-                    if let Some(order) = self.choose(unit, held.stock, &mut deeds).await {
-                        let taken = self.api.order(&unit.id, order).await;
-                        deeds.orders += u64::from(deeds.count(taken).is_some());
-                    }
-                }
+            if self.outside {
+                self.come_back(&mut deeds, &news).await;
+            } else {
+                self.act(&mut deeds).await;
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -137,6 +145,41 @@ impl Player {
             }
         }
         deeds
+    }
+
+    async fn act(&mut self, deeds: &mut Deeds) {
+        let held = self.holdings().await;
+        if let Err(error) = &held
+            && error.status() == Some(StatusCode::UNAUTHORIZED)
+        {
+            self.outside = true;
+            return;
+        }
+        let Some(held) = deeds.count(held) else { return };
+        for unit in held.units.iter().chain(&held.buildings).filter(|unit| unit.is_idle()) {
+            if let Some(order) = self.choose(unit, held.stock, deeds).await {
+                let taken = self.api.order(&unit.id, order).await;
+                deeds.orders += u64::from(deeds.count(taken).is_some());
+            }
+        }
+    }
+
+    /// Logs in and joins again; what cannot be done now is tried again at the next turn.
+    async fn come_back(&mut self, deeds: &mut Deeds, news: &UnboundedSender<String>) {
+        let entry = go_in(&mut self.api, &self.name).await;
+        let Some(Entry { is_new, at, radius }) = deeds.count(entry) else { return };
+        (self.at, self.radius, self.outside) = (at, radius, false);
+        self.armed &= !is_new;
+        deeds.returns += 1;
+        let name = &self.name;
+        let line = match is_new {
+            true => format!(
+                "the world was replaced by a new one, which does not know {name}: registered, logged in and joined anew"
+            ),
+            false => format!("the session of {name} had ended: logged in again"),
+        };
+        // Nobody may be listening.
+        let _ = news.send(line);
     }
 
     async fn choose(&mut self, unit: &Unit, stock: Stock, deeds: &mut Deeds) -> Option<Value> {
@@ -201,6 +244,20 @@ impl Player {
         let Place { x, y, z } = unit.at;
         place(Place { x: inside(x + dx), y: inside(y + dy), z: (z + dz).max(0) })
     }
+}
+
+/// Registers the account if it is new, logs in, joins and enters the world.
+async fn go_in(api: &mut Api, name: &str) -> Result<Entry, ApiError> {
+    let password = format!("{name}-password");
+    let is_new = match api.register(name, &password).await {
+        Err(error) if error.status() != Some(StatusCode::CONFLICT) => return Err(error),
+        registered => registered.is_ok(),
+    };
+    api.login(name, &password).await?;
+    let joined = api.join().await?;
+    api.enter().await?;
+    let at = serde_json::from_value(joined["start"].clone()).unwrap_or(Place { x: 0, y: 0, z: 0 });
+    Ok(Entry { is_new, at, radius: api.info().await?.radius })
 }
 
 fn place(at: Place) -> Value {

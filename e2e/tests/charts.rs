@@ -249,6 +249,8 @@ fn bad_values_of_a_cluster_are_refused_by_name_before_any_cluster_sees_them() {
         ("world.radius=0", "radius"),
         ("world.tickPeriod=fast", "tickPeriod"),
         ("redis.replicas=6", "replicas"),
+        ("game.address=play.example.org", "address"),
+        ("logserver.endpoint=http://collector", "endpoint"),
         ("deletionPolicy=Maybe", "deletionPolicy"),
     ] {
         let error = render("fortia-cluster", &[set]).expect_err(set);

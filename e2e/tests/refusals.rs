@@ -5,7 +5,7 @@ use std::error::Error;
 use fortia_e2e::shared;
 
 /// A spec, the field that must be named, and what the message must say to do.
-const BAD: [(&str, &str, &str); 10] = [
+const BAD: [(&str, &str, &str); 12] = [
     ("{redisShards: 0}", "redisShards", "between 1 and 64"),
     ("{redisShards: 65}", "redisShards", "between 1 and 64"),
     ("{redisShards: 1000}", "redisShards", "more than 64 has not been tried"),
@@ -16,6 +16,12 @@ const BAD: [(&str, &str, &str); 10] = [
     ("{redisShards: 2, redis: {storage: {size: big}}}", "redis.storage", "at least 32Mi, like 1Gi"),
     ("{redisShards: 2, logserver: {storage: {size: 1k}}}", "logserver.storage", "at least 32Mi, like 1Gi"),
     ("{redisShards: 2, ticker: {editStrategy: Pray}}", "editStrategy", "Queue"),
+    ("{redisShards: 2, game: {address: over there}}", "game.address", "like https://play.example.org"),
+    (
+        "{redisShards: 2, logserver: {endpoint: collector}}",
+        "logserver.endpoint",
+        "like http://collector:4317",
+    ),
 ];
 
 #[tokio::test]

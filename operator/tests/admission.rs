@@ -219,6 +219,28 @@ async fn a_primary_that_crashed_comes_back_with_all_its_data_and_is_admitted_aga
     cluster.write(&server, "1").await.expect("written again");
 }
 
+/// An operator of another version admitted it; nobody restarts it.
+#[tokio::test]
+async fn a_running_primary_with_other_functions_is_given_this_operators_once() {
+    let (cluster, redis) = (Cluster::new(), Redis::default());
+    let server = Server::boot(&cluster);
+    let target = server.target("midgard-shard-0-0");
+    redis.admit(&target, &cluster.passwords, SHARD, Some(&cluster.guard())).await.expect("admitted");
+    redis.give_rights(&target, &cluster.passwords, SHARD, &[1]).await.expect("rights");
+    let renew = || redis.renew_library(&target, &cluster.passwords);
+    assert!(!renew().await.expect("looked"), "as admitted");
+    let mut open = redis.connect(&target, &cluster.passwords).await.expect("connect");
+    let older = "#!lua name=fortia\nredis.register_function('fortia_guard', function() return 0 end)";
+    cmd("FUNCTION").arg(&["LOAD", "REPLACE", older]).query_async::<String>(&mut open).await.expect("loaded");
+    cluster.write(&server, "1").await.expect_err("the older library cannot do it");
+    assert!(renew().await.expect("renewed"));
+    cluster.write(&server, "1").await.expect("written");
+    assert!(!renew().await.expect("looked"), "once is enough");
+    cmd("FUNCTION").arg(&["FLUSH", "SYNC"]).query_async::<()>(&mut open).await.expect("flushed");
+    assert!(renew().await.expect("renewed"), "none is another one, too");
+    cluster.write(&server, "1").await.expect("written");
+}
+
 #[tokio::test]
 async fn a_replica_follows_its_primary_with_all_data() {
     let (cluster, redis) = (Cluster::new(), Redis::default());

@@ -32,17 +32,26 @@ struct Arguments {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let api = Api::new(&arguments.auth, &arguments.game);
-    let players = Players::start(&api, &arguments.prefix, arguments.players, Duration::from_secs(2)).await?;
+    let mut players =
+        Players::start(&api, &arguments.prefix, arguments.players, Duration::from_secs(2)).await?;
     println!("{} players are in the world", arguments.players);
     let mut terminate = signal(SignalKind::terminate())?;
     let time = Duration::from_secs(arguments.seconds.unwrap_or(u64::MAX / 4));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-        () = tokio::time::sleep(time) => {}
+    let end = tokio::time::sleep(time);
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            Some(news) = players.news() => println!("{news}"),
+            _ = terminate.recv() => break,
+            _ = tokio::signal::ctrl_c() => break,
+            () = &mut end => break,
+        }
     }
     let deeds = players.stop().await;
-    println!("orders {}, put off {}, failed {}", deeds.orders, deeds.put_off, deeds.failed);
+    println!(
+        "orders {}, put off {}, failed {}, logged in again {}",
+        deeds.orders, deeds.put_off, deeds.failed, deeds.returns
+    );
     if let Some(failure) = deeds.last_failure {
         println!("last failure: {failure}");
     }

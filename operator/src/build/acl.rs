@@ -26,7 +26,7 @@ const WORLD: &[&str] = &["+fcall", "+hset", "+hincrby", "+sadd", "+srem", "+rpus
 const TICK: &[&str] =
     &["+fcall", "+hset", "+hincrby", "+hdel", "+sadd", "+srem", "+rpush", "+del", "+expire"];
 /// What carrying does, see functions/migrate.lua: by the migrator, and by the scheduler for the last keys of a flip, which
-/// also turns the guards. Both ask which life of a server they speak to.
+/// also turns the guards. Which life of a server they speak to, they ask as everybody may (`READ`).
 const CARRY: &[&str] = &[
     "+fcall",
     "+hset",
@@ -40,17 +40,14 @@ const CARRY: &[&str] = &[
     "+copy",
     "+unlink",
     "+pexpireat",
-    "+info",
 ];
 /// Registering, acknowledging.
 const REGISTER: &[&str] = &["+set", "+del", "+unlink", "+pexpire", "+expire", "+xadd"];
 /// Leading: lease, commit, topology, the tries of a flip.
-const LEAD: &[&str] = &[
-    "+set", "+del", "+unlink", "+pexpire", "+expire", "+xadd", "+xtrim", "+fcall", "+hset", "+time",
-    "+publish",
-];
+const LEAD: &[&str] =
+    &["+set", "+del", "+unlink", "+pexpire", "+expire", "+xadd", "+xtrim", "+fcall", "+hset", "+publish"];
 /// Accounts.
-const ACCOUNTS: &[&str] = &["+@write", "-function", "+time", "-@admin", "-@dangerous"];
+const ACCOUNTS: &[&str] = &["+@write", "-function", "-@admin", "-@dangerous"];
 
 /// Keys and commands beyond reading. `{v}` stands for each version that may be written, `{s}` for the service.
 struct Rights {
@@ -158,6 +155,24 @@ mod tests {
         for service in Service::ALL.into_iter().filter(|s| *s != Service::Operator) {
             let may = admitted(service, SHARD, &[7]).contains(&"+expire".to_owned());
             assert_eq!(may, service == Service::Ticker, "{service}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_allowed_twice_and_who_carries_may_ask_which_life_it_speaks_to() {
+        for service in Service::ALL.into_iter().filter(|s| *s != Service::Operator) {
+            for group in GroupId::all(1) {
+                let rules = admitted(service, group, &[7]);
+                let allowed: Vec<&String> = rules.iter().filter(|rule| rule.starts_with('+')).collect();
+                for (at, rule) in allowed.iter().enumerate() {
+                    assert!(!allowed[..at].contains(rule), "{service} on {group}: {rule} twice");
+                }
+            }
+        }
+        for service in [Service::Migrator, Service::Scheduler] {
+            let rules = admitted(service, SHARD, &[7]);
+            let last = rules.iter().rposition(|rule| rule == "-@dangerous");
+            assert!(rules.iter().rposition(|rule| rule == "+info") > last, "{service}");
         }
     }
 

@@ -14,7 +14,7 @@ use super::decide::Decision;
 use super::observe::{Observed, control_primary, holds};
 use super::reconcile::Error;
 use super::validate::Plan;
-use super::{Context, apply, records, status};
+use super::{Context, apply, conditions, records};
 use crate::build::names::{GROUP, GroupId, INSTANCE, REDIS_PORT, ROLE};
 use crate::build::secrets::Passwords;
 use crate::build::{Kind, jobs};
@@ -41,6 +41,11 @@ pub(super) async fn act(
     }
     for (group, pod, versions) in &decision.rights {
         if let Some(target) = seen.targets.get(pod) {
+            // Together with the rights, and so after an operator of another version began, and each minute: a server that
+            // was admitted by it has its functions, and who gets rights may call ours.
+            if context.redis.renew_library(target, passwords).await? {
+                tracing::info!(cluster = plan.names.cluster, %group, pod, "function library renewed");
+            }
             context.redis.give_rights(target, passwords, *group, versions).await?;
             remember_rights(context, plan, seen, *group, pod, versions).await;
         }
@@ -57,7 +62,7 @@ pub(super) async fn act(
 /// Shows how far the world is on worldgen's Job: a Job's own status has no room for it.
 async fn tell_on_job(context: &Context, plan: &Plan, seen: &Observed) -> Result<(), Error> {
     let name = plan.names.of("worldgen");
-    let (Some(world), Some(job)) = (status::made(seen), seen.jobs.get(&name)) else { return Ok(()) };
+    let (Some(world), Some(job)) = (conditions::made(seen), seen.jobs.get(&name)) else { return Ok(()) };
     let bar = world.to_string();
     if job.annotations().get(PROGRESS) != Some(&bar) {
         let patch = Patch::Merge(json!({ "metadata": { "annotations": { PROGRESS: bar } } }));

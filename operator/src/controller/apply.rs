@@ -1,19 +1,17 @@
-//! Applies objects server-side, in order, and only when they changed or have not been applied for a while.
+//! Applies objects server-side, in order, and only when they changed, somebody touched them, or they have not been applied for
+//! a while.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 
 use super::observe::Observed;
+use super::owned::Applied;
 use super::reconcile::Error;
 use super::validate::Plan;
 use super::{Context, MANAGER};
 use crate::build::{Kind, Object};
-
-/// After this long an object is applied again, in case someone changed or removed it.
-const AGAIN: Duration = Duration::from_secs(60);
 
 /// Applies all objects that need it. One that is refused does not keep the others back; the first refusal is told.
 pub(super) async fn apply(
@@ -24,19 +22,12 @@ pub(super) async fn apply(
 ) -> Result<(), Error> {
     let mut refused = None;
     for object in objects {
-        let key = (object.kind, object.name.clone());
-        let hash = hash(object);
-        let fresh = {
-            let memory = context.memory.lock().await;
-            let applied = memory.get(&plan.uid).and_then(|m| m.applied.get(&key));
-            applied.is_some_and(|(last, when)| *last == hash && when.elapsed() < AGAIN)
-        };
-        if fresh && !is_missing(object, seen) {
+        if holds(context, plan, object).await && !is_missing(object, seen) {
             continue;
         }
         let params = PatchParams::apply(MANAGER).force().validation_strict();
         let patch = Patch::Apply(&object.body);
-        match api(context, plan, object.kind).patch(&object.name, &params, &patch).await {
+        let result = match api(context, plan, object.kind).patch(&object.name, &params, &patch).await {
             Err(source @ kube::Error::Api(_)) => {
                 refused.get_or_insert(Error::Refused {
                     kind: object.kind,
@@ -47,10 +38,31 @@ pub(super) async fn apply(
             }
             other => other?,
         };
+        let applied = Applied::now(object, result.resource_version(), Instant::now());
         let mut memory = context.memory.lock().await;
-        memory.entry(plan.uid.clone()).or_default().applied.insert(key, (hash, Instant::now()));
+        memory
+            .entry(plan.uid.clone())
+            .or_default()
+            .applied
+            .insert((object.kind, object.name.clone()), applied);
     }
     refused.map_or(Ok(()), Err)
+}
+
+/// Whether an object is still as it was applied. One that is not is no longer remembered: if it cannot be applied now, it
+/// is in the next pass.
+async fn holds(context: &Context, plan: &Plan, object: &Object) -> bool {
+    let touched = context.touched.take(&plan.names.namespace, object.kind, &object.name);
+    let key = (object.kind, object.name.clone());
+    let mut memory = context.memory.lock().await;
+    let Some(memory) = memory.get_mut(&plan.uid) else { return false };
+    let now = Instant::now();
+    let holds =
+        memory.applied.get(&key).is_some_and(|applied| applied.holds(object, touched.as_deref(), now));
+    if !holds {
+        memory.applied.remove(&key);
+    }
+    holds
 }
 
 /// Creates an object that is never changed; one that is there already is left as it is.
@@ -94,10 +106,4 @@ fn is_missing(object: &Object, seen: &Observed) -> bool {
         Kind::Deployment => !seen.deployments.contains_key(&object.name),
         _ => false,
     }
-}
-
-fn hash(object: &Object) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    object.body.to_string().hash(&mut hasher);
-    hasher.finish()
 }

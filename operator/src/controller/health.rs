@@ -1,10 +1,11 @@
-//! Whether what should run does: pods that cannot start, replicas that do not follow, a tick that stands still. Knows
+//! Whether what should run does: pods that cannot start or do not end, replicas that do not follow, a tick that stands still. Knows
 //! what was seen, not what is done about it. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::jiff::Timestamp;
 
 use super::authority::primary_of;
 use super::validate::Plan;
@@ -14,6 +15,8 @@ use crate::failover::state::{Node, Role};
 
 /// A replica that restarts is away for a moment; only what lasts longer is told.
 const AWAY: Duration = Duration::from_secs(15);
+/// A pod that has not ended so long after it had to does not end by itself.
+const OVERDUE: Duration = Duration::from_secs(60);
 /// So many pods are named.
 const NAMED: usize = 3;
 /// A container that ended so often and is not ready crashes in a loop, also in the moments in which it runs.
@@ -106,6 +109,30 @@ pub(super) fn stuck(pods: &BTreeMap<String, Pod>) -> Option<String> {
     })
 }
 
+/// Pods that should have ended a while ago and have not: a message with their names and nodes. Only those whose place nobody
+/// takes before they have: a Deployment's are replaced.
+pub(super) fn unended(pods: &BTreeMap<String, Pod>, now: Timestamp) -> Option<String> {
+    let waited_for = |pod: &Pod| {
+        let mut owners = pod.metadata.owner_references.iter().flatten();
+        owners.any(|owner| ["Job", "StatefulSet"].contains(&owner.kind.as_str()))
+    };
+    let overdue = |pod: &Pod| {
+        // It has the time for its end in it already.
+        let end = pod.metadata.deletion_timestamp.as_ref().map(|time| time.0.as_second());
+        end.is_some_and(|end| now.as_second() - end > OVERDUE.as_secs() as i64)
+    };
+    let late = pods.iter().filter(|(_, pod)| overdue(pod) && waited_for(pod));
+    let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let late: Vec<String> = late.map(|(name, pod)| format!("{name} (node {})", node(pod))).collect();
+    (!late.is_empty()).then(|| {
+        format!(
+            "pods do not end, as when their node is dead, and nobody takes their place before: {}; bring the node back \
+             or, when it is gone for good, `kubectl delete node` it",
+            named(&late)
+        )
+    })
+}
+
 fn named(all: &[String]) -> String {
     let more = all.len().saturating_sub(NAMED);
     let first = all[..all.len() - more].join(", ");
@@ -147,7 +174,6 @@ mod tests {
     use crate::crd::spec::Placement;
     use crate::crd::status::Layout;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-    use k8s_openapi::jiff::Timestamp;
 
     fn pod(name: &str, container: &str) -> (String, Pod) {
         let text = format!(
@@ -197,6 +223,29 @@ mod tests {
             message.contains("c (") && !message.contains("d (") && message.contains("and 2 more"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_pod_that_does_not_end_is_told_with_its_node_where_somebody_waits_for_it() {
+        let pod = |owner: &str, end: &str| {
+            let text = format!(
+                "{{metadata: {{deletionTimestamp: '{end}', ownerReferences: [{{apiVersion: v1, kind: {owner}, name: x, \
+                 uid: x}}]}}, spec: {{nodeName: worker-2, containers: []}}}}"
+            );
+            serde_yaml::from_str::<Pod>(&text).expect("pod")
+        };
+        let told = |owner: &str, end: &str| {
+            let pods = BTreeMap::from([("midgard-v2-migrate-0-x".to_owned(), pod(owner, end))]);
+            unended(&pods, "2026-01-01T00:02:00Z".parse().expect("time"))
+        };
+        for owner in ["Job", "StatefulSet"] {
+            let message = told(owner, "2026-01-01T00:00:59Z").expect("told");
+            assert!(message.contains("midgard-v2-migrate-0-x (node worker-2)"), "{message}");
+            assert!(message.ends_with("`kubectl delete node` it"), "{message}");
+        }
+        assert_eq!(told("Job", "2026-01-01T00:01:30Z"), None, "it may still end");
+        assert_eq!(told("ReplicaSet", "2026-01-01T00:00:00Z"), None, "it has been replaced");
+        assert_eq!(unended(&BTreeMap::from([waiting("a", "x")]), Timestamp::now()), None);
     }
 
     #[test]

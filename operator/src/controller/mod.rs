@@ -1,16 +1,20 @@
 //! Watches FortiaClusters and what they own, and reconciles them one pass at a time while this process leads.
 
 mod act;
+mod address;
 pub mod annotations;
 mod apply;
 pub(crate) mod authority;
 mod cleanup;
+mod conditions;
 mod decide;
 mod events;
 mod fitting;
 mod health;
 pub mod lease;
+mod news;
 mod observe;
+mod owned;
 mod reconcile;
 mod records;
 mod resharding;
@@ -26,21 +30,22 @@ use fortia_common::failpoint::Failpoints;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::controller::{Config, Controller};
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::build::Kind;
-use crate::build::names::{INSTANCE, MANAGED};
+use crate::build::names::MANAGED;
 use crate::crd::spec::FortiaCluster;
 use crate::failover::redis::Redis;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
+use owned::{Applied, Touched, cluster_of, noted};
 use rights::Rights;
 
 /// Owner of the fields the operator applies.
@@ -55,13 +60,14 @@ pub struct Context {
     metrics: Metrics,
     failpoints: Failpoints,
     memory: Mutex<HashMap<String, Memory>>,
+    touched: Touched,
 }
 
 /// What is remembered of a cluster to save work. Never an authority: all of it may be lost at any time.
 #[derive(Default)]
 struct Memory {
-    /// Hash of each object as last applied, and when.
-    applied: HashMap<(Kind, String), (u64, Instant)>,
+    /// Each object as last applied.
+    applied: HashMap<(Kind, String), Applied>,
     /// Rights given to servers.
     rights: Rights,
     /// When status was last written.
@@ -86,6 +92,7 @@ impl Context {
             metrics,
             failpoints,
             memory: Mutex::default(),
+            touched: Touched::default(),
         }
     }
 
@@ -115,14 +122,18 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
         .owns(context.watched::<StatefulSet>(), ours.clone())
         .owns(context.watched::<Deployment>(), ours.clone())
         .owns(context.watched::<Job>(), ours.clone())
-        .watches(context.watched::<Pod>(), ours, cluster_of)
+        // Passes look at those above live. Of these they know only what events tell.
+        .watches(context.watched(), ours.clone(), noted::<Service>(context.clone(), Kind::Service))
+        .watches(context.watched(), ours.clone(), noted::<ConfigMap>(context.clone(), Kind::ConfigMap))
+        .watches(context.watched(), ours.clone(), noted::<Secret>(context.clone(), Kind::Secret))
+        .watches(
+            context.watched(),
+            ours.clone(),
+            noted::<PodDisruptionBudget>(context.clone(), Kind::PodDisruptionBudget),
+        )
+        .watches(context.watched(), ours, |pod: Pod| cluster_of(&pod))
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(reconcile::reconcile, reconcile::failed, context)
         .for_each(|_| std::future::ready(()))
         .await;
-}
-
-fn cluster_of(pod: Pod) -> Option<ObjectRef<FortiaCluster>> {
-    let name = pod.labels().get(INSTANCE)?;
-    Some(ObjectRef::new(name).within(&pod.namespace()?))
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Resource, ResourceExt};
 
+use super::address::Address;
 use super::annotations::{self, Asked};
 use crate::build::names::Names;
 use crate::crd::spec::{
@@ -32,6 +33,18 @@ pub enum Invalid {
     /// An affinity that is none.
     #[error("spec.{0}.affinity is not a Kubernetes Affinity: {1}")]
     Affinity(&'static str, String),
+    /// An address that players cannot use.
+    #[error(
+        "spec.{0}: {1:?} is not an address: write http:// or https://, a host and, where needed, a port, like \
+         https://play.example.org or http://192.0.2.7:8080"
+    )]
+    Address(&'static str, String),
+    /// A receiver that logs cannot be sent to.
+    #[error(
+        "spec.{0}: {1:?} is no receiver of logs: write http://, a host and a port, like http://collector:4317; \
+         logs are sent without TLS"
+    )]
+    Receiver(&'static str, String),
     /// A resource without identity: not from an API server.
     #[error("the FortiaCluster has no {0}")]
     Metadata(&'static str),
@@ -196,12 +209,14 @@ fn config(cluster: &FortiaCluster, names: &Names, generation: i64) -> Result<Con
             crate::crd::spec::Durability::Memory => Durability::Memory,
             crate::crd::spec::Durability::Disk => Durability::Disk,
         },
-        game_address: spec
-            .game
-            .address
-            .clone()
-            .unwrap_or_else(|| format!("http://{}.{}.svc", names.of("game"), names.namespace)),
-        logs: spec.logserver.endpoint.clone().or(own_logs),
+        game_address: match &spec.game.address {
+            Some(text) => address("game.address", text)?,
+            None => format!("http://{}.{}.svc", names.of("game"), names.namespace),
+        },
+        logs: match &spec.logserver.endpoint {
+            Some(text) => Some(receiver("logserver.endpoint", text)?),
+            None => own_logs,
+        },
         max_cutover_pause_ms: u64::try_from(pause.as_millis()).unwrap_or(1000),
         accepted_loss: annotations::read(cluster.annotations()).accepted_loss,
     })
@@ -295,6 +310,20 @@ fn limit(radius: u32, wanted: Option<i32>) -> Result<u32, Invalid> {
     let Some(wanted) = wanted else { return Ok(radius.saturating_mul(4).min(radius.saturating_add(GROWTH))) };
     let limit = u32::try_from(wanted).ok().filter(|limit| *limit >= radius);
     limit.ok_or(Invalid::Limit(wanted, radius))
+}
+
+/// Parses where players reach something.
+fn address(field: &'static str, text: &str) -> Result<String, Invalid> {
+    let address = Address::parse(text).ok_or_else(|| Invalid::Address(field, text.to_owned()))?;
+    Ok(address.to_string())
+}
+
+/// Parses where logs are sent: by gRPC, which has no path here, and no TLS.
+fn receiver(field: &'static str, text: &str) -> Result<String, Invalid> {
+    let fits = |a: &Address| !a.secure && a.port.is_some() && a.path.is_empty();
+    let address =
+        Address::parse(text).filter(fits).ok_or_else(|| Invalid::Receiver(field, text.to_owned()))?;
+    Ok(address.to_string())
 }
 
 /// Parses `1h30m`, `250ms`.
@@ -394,13 +423,46 @@ mod tests {
         assert_eq!(example("redisShards: 1").read_latency, Duration::from_millis(2));
     }
 
-    #[test]
-    fn an_affinity_that_is_none_is_refused_by_name() {
-        let spec = "{redisShards: 1, game: {affinity: {podAffinity: 5}}}";
+    fn refused(spec: &str) -> String {
         let mut cluster = FortiaCluster::new("midgard", serde_yaml::from_str(spec).expect("spec"));
         cluster.metadata.namespace = Some("worlds".into());
         cluster.metadata.uid = Some("uid-1".into());
-        let error = validate(&cluster, &Settings::from(|_| None).expect("settings")).expect_err("refused");
-        assert!(error.to_string().starts_with("spec.game.affinity"), "{error}");
+        validate(&cluster, &Settings::from(|_| None).expect("settings")).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn an_affinity_that_is_none_is_refused_by_name() {
+        let error = refused("{redisShards: 1, game: {affinity: {podAffinity: 5}}}");
+        assert!(error.starts_with("spec.game.affinity"), "{error}");
+    }
+
+    #[test]
+    fn an_address_is_told_to_players_only_if_they_can_use_it() {
+        let told = |spec: &str| example(spec).config.game_address;
+        assert_eq!(told("{redisShards: 1}"), "http://midgard-game.worlds.svc");
+        let own = "{redisShards: 1, game: {address: 'https://play.example.org:8443/'}}";
+        assert_eq!(told(own), "https://play.example.org:8443");
+        let error = refused("{redisShards: 1, game: {address: 'over there'}}");
+        assert!(
+            error.starts_with("spec.game.address: \"over there\" is not an address: write http://"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn logs_are_sent_only_where_they_can_arrive() {
+        let sent = |spec: &str| example(spec).config.logs;
+        assert_eq!(sent("redisShards: 1").as_deref(), Some("http://midgard-logserver.worlds.svc:4317"));
+        let other = "{redisShards: 1, logserver: {endpoint: 'http://collector:4317'}}";
+        assert_eq!(sent(other).as_deref(), Some("http://collector:4317"));
+        for bad in
+            ["collector:4317", "http://collector", "https://collector:4317", "http://collector:4317/v1"]
+        {
+            let error = refused(&format!("{{redisShards: 1, logserver: {{endpoint: '{bad}'}}}}"));
+            assert!(
+                error.starts_with("spec.logserver.endpoint:") && error.contains("like http://collector:4317"),
+                "{error}"
+            );
+        }
     }
 }

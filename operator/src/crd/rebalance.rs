@@ -121,7 +121,9 @@ pub struct Rebalance {
     pub keys: u64,
     /// Those of them that stayed on their server.
     pub stayed: u64,
-    /// Value bytes that went from server to server.
+    /// Value bytes that went from server to server: what is in the values, without their keys and what a server keeps beside
+    /// each. So they are far less than `plan.movedMemory`, which counts all of that: about a seventh of it in a world of small
+    /// values. How far it is, `percent` tells by keys.
     pub bytes: u64,
     /// Keys compared equal.
     pub verified: u64,
@@ -180,8 +182,10 @@ pub struct Plan {
     pub moved_keys: u64,
     /// About so many of them are copied inside their server.
     pub stay_keys: u64,
-    /// About so many bytes go over the network.
-    pub moved_bytes: u64,
+    /// About so much memory of servers, in bytes, is taken by the keys that go to another one: with their names and what a
+    /// server keeps beside each. The values alone, which `rebalance.bytes` counts while they go, are far less: about a
+    /// seventh in a world of small values.
+    pub moved_memory: u64,
     /// Memory of each shard while both versions live, in bytes.
     pub memory: Vec<Need>,
     /// Disk of each shard while both versions live and its file is rewritten, in bytes.
@@ -197,7 +201,7 @@ pub struct Plan {
 pub struct Need {
     /// Which shard.
     pub shard: u32,
-    /// What it uses now.
+    /// What it uses now, as its server tells.
     pub now: u64,
     /// What it will use at most.
     pub peak: u64,
@@ -288,7 +292,7 @@ pub struct FailedRebalance {
 
 impl fmt::Display for Rebalance {
     /// The line people read, like
-    /// `v1→v2, 2→3 shards  Copying [########............] 41 %  1,234 of 3,000 keys  1.2 MiB  about 12 s left`.
+    /// `v1→v2, 2→3 shards  Copying [########............] 41 %  1,234 of 3,000 keys  1.2 MiB of values  about 12 s left`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (from, to) = (self.from, self.to);
         write!(f, "v{}→v{}, {}→{} shards", from.version, to.version, from.shards, to.shards)?;
@@ -314,7 +318,7 @@ impl fmt::Display for Rebalance {
             write!(f, "  {} compared", grouped(verified))?;
         }
         if self.bytes > 0 {
-            write!(f, "  {}", sized(self.bytes))?;
+            write!(f, "  {} of values", sized(self.bytes))?;
         }
         match (self.phase, self.eta_seconds, self.lag) {
             (Phase::Copying, Some(seconds), _) => write!(f, "  about {seconds} s left")?,
@@ -379,7 +383,7 @@ mod tests {
         };
         assert_eq!(
             copying.to_string(),
-            "v1→v2, 2→3 shards  Copying [########............] 41 %  1,234 of 3,000 keys  1.2 MiB  about 12 s left"
+            "v1→v2, 2→3 shards  Copying [########............] 41 %  1,234 of 3,000 keys  1.2 MiB of values  about 12 s left"
         );
     }
 

@@ -135,7 +135,7 @@ pub enum DeletionPolicy {
 )]
 #[serde(rename_all = "camelCase")]
 pub struct World {
-    /// Its name in the list of worlds; default: the FortiaCluster's name. Cannot be changed.
+    /// Its name in the list of worlds. Default: the FortiaCluster's name. Cannot be changed.
     #[schemars(length(max = 40), regex(pattern = "^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -175,13 +175,14 @@ impl Default for World {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Images {
-    /// Prefix of the images: `<repository>/fortia-<service>:<tag>`.
+    /// Prefix of the images: `<repository>/fortia-<service>:<tag>`. Default: the operator's, `ghcr.io/fortia` unless it was
+    /// installed with another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
-    /// Tag of the images.
+    /// Tag of the images. Default: the operator's, which is its own version unless it was installed with another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// When nodes pull them.
+    /// When nodes pull them. Default: the operator's, `IfNotPresent` unless it was installed with another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull_policy: Option<PullPolicy>,
 }
@@ -212,20 +213,22 @@ impl PullPolicy {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pods {
-    /// Another image than the default.
+    /// Another image. Default: `fortia-<service>` by `images`; for Redis the operator's, `docker.io/valkey/valkey:8` unless
+    /// it was installed with another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Requests and limits of the container; default: small requests and a memory limit.
+    /// Requests and limits of the container, in place of all of the default: requests of 20m CPU and 32Mi memory (Redis:
+    /// 20m and 64Mi; migrator: 50m and 64Mi), and a limit of 512Mi memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
-    /// Labels a node must have.
+    /// Labels a node must have. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// A Kubernetes `Affinity`; default: replicas of one part prefer different nodes.
+    /// A Kubernetes `Affinity`. Default: replicas of one part prefer different nodes.
     #[schemars(schema_with = "schema::any_object")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub affinity: Option<serde_json::Value>,
-    /// Taints the pods tolerate.
+    /// Taints the pods tolerate. Default: none.
     #[schemars(schema_with = "schema::tolerations")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
@@ -235,11 +238,11 @@ pub struct Pods {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Resources {
-    /// What it is given at least.
+    /// What it is given at least. Default, when there are `limits`: none.
     #[schemars(schema_with = "schema::quantities")]
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<String, Quantity>,
-    /// What it may use at most.
+    /// What it may use at most. Default, when there are `requests`: none.
     #[schemars(schema_with = "schema::quantities")]
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, Quantity>,
@@ -289,7 +292,7 @@ pub struct Storage {
     #[schemars(schema_with = "schema::quantity")]
     #[serde(default = "default_size")]
     pub size: Quantity,
-    /// Its StorageClass; none: the cluster's default.
+    /// Its StorageClass. Default: that of the Kubernetes cluster.
     #[schemars(length(max = 253))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
@@ -326,7 +329,9 @@ pub struct Game {
     /// How many run.
     #[schemars(range(min = 0, max = 100))]
     pub replicas: i32,
-    /// Where players reach the world, as written into the list of worlds; default: the Service's address.
+    /// Where players reach the world, as written into the list of worlds: `http://` or `https://`, a host and, where needed,
+    /// a port, like `https://play.example.org`. Default: the Service's address inside the cluster.
+    #[schemars(schema_with = "schema::address")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// The pods.
@@ -394,7 +399,9 @@ pub struct Logserver {
     /// How many run; 0: logs stay on the pods' standard output.
     #[schemars(range(min = 0, max = 10))]
     pub replicas: i32,
-    /// Another OTLP/gRPC receiver to send logs to, like `http://collector:4317`.
+    /// Another OTLP/gRPC receiver to send logs to, like `http://collector:4317`; without TLS. Default: the log servers of
+    /// this FortiaCluster, when there are any.
+    #[schemars(schema_with = "schema::receiver")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// The volume of each log server.

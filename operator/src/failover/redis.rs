@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use fortia_common::boot::Service;
-use fortia_common::functions::LIBRARY;
+use fortia_common::functions::{LIBRARY, NAME};
 use fortia_common::records::GUARD;
 use redis::aio::MultiplexedConnection;
 use redis::{
@@ -141,7 +141,7 @@ impl Redis {
         let mut open = self.connect(target, passwords).await?;
         set_follower(&mut open, target, passwords).await?;
         tell(&mut open, target, "REPLICAOF NO ONE", &["REPLICAOF", "NO", "ONE"]).await?;
-        tell(&mut open, target, "FUNCTION LOAD", &["FUNCTION", "LOAD", "REPLACE", LIBRARY]).await?;
+        load_library(&mut open, target).await?;
         if let Some(first) = guard {
             set_guard(&mut open, target, group, first).await?;
         }
@@ -163,6 +163,29 @@ impl Redis {
     ) -> Result<(), RedisFailed> {
         let mut open = self.connect(target, passwords).await?;
         set_guard(&mut open, target, group, guard).await
+    }
+
+    /// Gives an admitted primary the function library of this operator, if it has another or none; whether it had. The
+    /// server replaces it between two calls, and its replicas follow.
+    ///
+    /// # Errors
+    /// When the server does not answer, or is no primary.
+    pub async fn renew_library(&self, target: &Target, passwords: &Passwords) -> Result<bool, RedisFailed> {
+        let mut open = self.connect(target, passwords).await?;
+        let libraries: Vec<HashMap<String, redis::Value>> = cmd("FUNCTION")
+            .arg(&["LIST", "LIBRARYNAME", NAME, "WITHCODE"])
+            .query_async(&mut open)
+            .await
+            .map_err(failed(target, "FUNCTION LIST"))?;
+        // Compared as a whole: nothing that is recorded beside the library could be true of another.
+        let code = libraries.first().and_then(|library| library.get("library_code"));
+        if code
+            .is_some_and(|code| redis::from_redis_value_ref::<String>(code).is_ok_and(|code| code == LIBRARY))
+        {
+            return Ok(false);
+        }
+        load_library(&mut open, target).await?;
+        Ok(true)
     }
 
     /// Gives the services the rights they have on an admitted primary.
@@ -230,6 +253,10 @@ impl Redis {
             }
         }
     }
+}
+
+async fn load_library(open: &mut MultiplexedConnection, target: &Target) -> Result<(), RedisFailed> {
+    tell(open, target, "FUNCTION LOAD", &["FUNCTION", "LOAD", "REPLACE", LIBRARY]).await
 }
 
 async fn set_guard(

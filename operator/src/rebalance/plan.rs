@@ -73,7 +73,7 @@ impl Sizes {
     /// one copied.
     pub fn plan(&self, from: Layout, to: Layout, number: u64, rate: Option<u64>) -> Plan {
         let flows = placement::flows(&from.wire(), &to.wire());
-        let (mut moved, mut moved_bytes) = (0.0, 0.0);
+        let (mut moved, mut moved_memory) = (0.0, 0.0);
         let mut incoming = vec![0.0; to.shards as usize];
         for (source, shard) in self.shards.iter().enumerate() {
             let row = flows.get(source).map(Vec::as_slice).unwrap_or_default();
@@ -83,7 +83,7 @@ impl Sizes {
                 incoming[target] += share * shard.data as f64;
                 if source != target {
                     moved += share * shard.keys as f64;
-                    moved_bytes += share * shard.data as f64;
+                    moved_memory += share * shard.data as f64;
                 }
             }
         }
@@ -102,7 +102,7 @@ impl Sizes {
             keys,
             moved_keys,
             stay_keys: keys - moved_keys,
-            moved_bytes: moved_bytes as u64,
+            moved_memory: moved_memory as u64,
             memory: needs(&|own, comes| Need {
                 now: own.memory,
                 peak: own.memory + comes + NOTE * own.keys,
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!((plan.ticket.as_str(), plan.keys), ("v2-3-modulo-7", 2_000));
         assert!(about(plan.moved_keys, 1_333), "{plan:?}");
         assert_eq!(plan.stay_keys, 2_000 - plan.moved_keys);
-        assert!(about(plan.moved_bytes, 40 * MIB), "{plan:?}");
+        assert!(about(plan.moved_memory, 40 * MIB), "{plan:?}");
         assert!(about(plan.memory[0].peak, 50 * MIB + 100_000), "{plan:?}");
         assert!(about(plan.memory[2].peak, 20 * MIB), "{plan:?}");
         assert!(about(plan.disk[2].peak, 40 * MIB), "{plan:?}");
@@ -244,7 +244,7 @@ mod tests {
         kept.shards.iter_mut().for_each(|shard| *shard = shard.without(600));
         let plan = kept.plan(layout(2, 2), layout(3, 3), 7, None);
         assert_eq!((kept.load().keys, plan.keys), (800, 800));
-        assert!(about(plan.moved_keys, 533) && about(plan.moved_bytes, 16 * MIB), "{plan:?}");
+        assert!(about(plan.moved_keys, 533) && about(plan.moved_memory, 16 * MIB), "{plan:?}");
         assert!(about(plan.memory[0].now, 12 * MIB), "{plan:?}");
         assert_eq!(Shard::default().without(7), Shard::default());
     }

@@ -82,7 +82,8 @@ pub(crate) struct Info {
     /// Wanted time between two ticks.
     tick_period_ms: u64,
     /// How many times as long as wanted the last 17 ticks took: 1 is on time, at 2 the world is at half its speed. Ticks
-    /// that do not fit into their period slow the world down and are never queued. None before there are two ticks.
+    /// that do not fit into their period slow the world down and are never queued. null: not known yet, because this server has
+    /// seen fewer than two ticks since it started, or since the database's `version` changed.
     #[schema(example = 1.0)]
     dilation: Option<f64>,
     /// Whether ticks go on.

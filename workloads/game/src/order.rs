@@ -59,6 +59,9 @@ pub(crate) enum OrderError {
     /// The place the kind needs is absent.
     #[error("order {0} needs `{1}`: a place like {{\"x\": 1, \"y\": 2, \"z\": 30}}")]
     Place(&'static str, &'static str),
+    /// Something the kind has no use for.
+    #[error("order {0} takes {1}, not `{2}`: leave it out")]
+    Stray(&'static str, String, &'static str),
     /// A place nothing can be at.
     #[error("{at} is outside the world: x and y go from {low} to {high}, z from 0 to {top}")]
     Outside {
@@ -149,26 +152,61 @@ fn unit(text: &str) -> Result<u64, OrderError> {
     text.parse().map_err(|_| OrderError::Unit(start_of(text)))
 }
 
+/// Each kind of order, and what it takes.
+const KINDS: [(&str, &[&str]); 7] = [
+    ("hold", &[]),
+    ("move", &["to"]),
+    ("chop", &["at"]),
+    ("mine", &["at"]),
+    ("build", &["at", "block"]),
+    ("attack", &["target"]),
+    ("train", &["recruit"]),
+];
+
 fn wish(shape: &OrderShape, radius: u32) -> Result<Wish, OrderError> {
     let place = |kind, name, place: Option<Place>| match place {
         Some(place) => inside(place, radius),
         None => Err(OrderError::Place(kind, name)),
     };
-    Ok(Wish::Order(match shape.kind.as_str() {
-        "hold" => Order::Hold,
-        "move" => Order::Move { to: place("move", "to", shape.to)? },
-        "chop" => Order::Chop { at: place("chop", "at", shape.at)? },
-        "mine" => Order::Mine { at: place("mine", "at", shape.at)? },
+    let wish = match shape.kind.as_str() {
+        "hold" => Wish::Order(Order::Hold),
+        "move" => Wish::Order(Order::Move { to: place("move", "to", shape.to)? }),
+        "chop" => Wish::Order(Order::Chop { at: place("chop", "at", shape.at)? }),
+        "mine" => Wish::Order(Order::Mine { at: place("mine", "at", shape.at)? }),
         "build" => {
-            Order::Build { at: place("build", "at", shape.at)?, block: block(shape.block.as_deref())? }
+            let at = place("build", "at", shape.at)?;
+            Wish::Order(Order::Build { at, block: block(shape.block.as_deref())? })
         }
-        "train" => Order::Train { kind: recruit(shape.recruit.as_deref())? },
+        "train" => Wish::Order(Order::Train { kind: recruit(shape.recruit.as_deref())? }),
         "attack" => {
             let text = shape.target.as_deref().unwrap_or_default();
-            return text.parse().map(Wish::Attack).map_err(|_| OrderError::Target(start_of(text)));
+            Wish::Attack(text.parse().map_err(|_| OrderError::Target(start_of(text)))?)
         }
         other => return Err(OrderError::Kind(start_of(other))),
-    }))
+    };
+    nothing_else(shape)?;
+    Ok(wish)
+}
+
+/// What is given beside what the kind takes would be passed over without a word: whoever gave it meant something by it.
+fn nothing_else(shape: &OrderShape) -> Result<(), OrderError> {
+    let OrderShape { kind, to, at, block, target, recruit } = shape;
+    let Some((kind, taken)) = KINDS.into_iter().find(|(known, _)| known == kind) else { return Ok(()) };
+    let given = [
+        ("to", to.is_some()),
+        ("at", at.is_some()),
+        ("block", block.is_some()),
+        ("target", target.is_some()),
+        ("recruit", recruit.is_some()),
+    ];
+    match given.into_iter().find(|(name, given)| *given && !taken.contains(name)) {
+        None => Ok(()),
+        Some((stray, _)) => {
+            let taken: Vec<String> = taken.iter().map(|name| format!("`{name}`")).collect();
+            let taken = if taken.is_empty() { "nothing else".to_owned() } else { taken.join(" and ") };
+            Err(OrderError::Stray(kind, taken, stray))
+        }
+    }
 }
 
 fn inside(place: Place, radius: u32) -> Result<BlockPos, OrderError> {
@@ -261,6 +299,36 @@ mod tests {
             let error = parsed(order).expect_err("nobody to attack").to_string();
             assert!(error.starts_with("order attack needs `target`"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_an_order_has_no_use_for_is_refused_by_name() {
+        let place = json!({"x": 1, "y": -2, "z": 30});
+        let all = json!({"to": place, "at": place, "block": "wall", "target": "7", "recruit": "fighter"});
+        for (kind, taken) in KINDS {
+            let mut order = json!({"kind": kind});
+            for name in taken {
+                order[*name] = all[*name].clone();
+            }
+            assert!(parsed(order.clone()).is_ok(), "{order}");
+            for (stray, value) in
+                all.as_object().expect("all").iter().filter(|(name, _)| !taken.contains(&name.as_str()))
+            {
+                let mut order = order.clone();
+                order[stray] = value.clone();
+                let error = parsed(order).expect_err("a stray").to_string();
+                assert!(
+                    error.starts_with(&format!("order {kind} takes "))
+                        && error.contains(&format!("not `{stray}`")),
+                    "{error}"
+                );
+            }
+        }
+        let build = json!({"kind": "build", "at": place, "block": "wall", "to": place});
+        let error = parsed(build).expect_err("a stray").to_string();
+        assert_eq!(error, "order build takes `at` and `block`, not `to`: leave it out");
+        let error = parsed(json!({"kind": "hold", "to": place})).expect_err("a stray").to_string();
+        assert_eq!(error, "order hold takes nothing else, not `to`: leave it out");
     }
 
     #[test]

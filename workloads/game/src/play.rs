@@ -247,7 +247,7 @@ fn not_joined() -> Problem {
 /// Gives orders to units and buildings one owns.
 ///
 /// Kinds of orders: hold; move with `to`; chop or mine with `at`; build with `at` and `block`; attack with `target`;
-/// train with `recruit`. An order replaces the one before. Whether the world allows it shows in the unit's `outcome`.
+/// train with `recruit`. What a kind has no use for is refused. An order replaces the one before. Whether the world allows it shows in the unit's `outcome`.
 ///
 /// A player may give 64 orders in each period of the tick, and up to 256 at once after a while without orders. Who
 /// gives more is answered 429, with the seconds to wait in Retry-After; none of the request's orders is taken then.

@@ -82,7 +82,8 @@ pub(crate) struct EntityShape {
 }
 
 /// What a unit or building is to do: `hold`; `move` with `to`; `chop` or `mine` with `at`; `build` with `at` and `block`;
-/// `attack` with `target`; `train` with `recruit`.
+/// `attack` with `target`; `train` with `recruit`. An order given has nothing else; one shown has also `at` for `attack`,
+/// where the target was seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OrderShape {

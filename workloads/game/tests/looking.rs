@@ -198,4 +198,8 @@ async fn info_and_the_map_and_the_description_are_there_for_everyone() {
     {
         assert!(document["paths"][path].is_object(), "{path}");
     }
+    let dilation = &document["components"]["schemas"]["Info"]["properties"]["dilation"];
+    let told = dilation["description"].as_str().expect("a description");
+    assert!(told.contains("null: not known yet") && told.contains("fewer than two ticks"), "{told}");
+    assert!(dilation["type"].as_array().is_some_and(|types| types.contains(&json!("null"))), "{dilation}");
 }

@@ -21,5 +21,8 @@
 //! | `fortia_lease` | `TIME HMGET HSET` | `fortia:lease:scheduler` |
 //! | `fortia_commit` | `HMGET GET SET DEL XADD` | `fortia:lease:scheduler`, `fortia:committed`, `fortia:ticks` |
 
+/// Name of the library, as its source says.
+pub const NAME: &str = "fortia";
+
 /// Source of the function library `fortia`, for `FUNCTION LOAD REPLACE`.
 pub const LIBRARY: &str = concat!(include_str!("functions/tick.lua"), include_str!("functions/migrate.lua"));

@@ -23,6 +23,7 @@ mod admin;
 mod api;
 mod events;
 mod extract;
+mod json;
 mod metrics;
 mod openapi;
 mod problem;
