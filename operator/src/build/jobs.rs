@@ -67,7 +67,7 @@ fn indexed(shards: u32, parallelism: i32) -> Value {
 }
 
 /// What trying again does not mend fails the whole Job at once. A pod that is not wanted any more has not failed: the
-/// operator takes the Job away.
+/// operator takes the Job away. Nor has one that was evicted, as when its node is drained: a pod lives as long as the re-sharding.
 fn failure_policy() -> Value {
     let rule = |action: &str, fails: bool| {
         let endings = Ending::ALL.into_iter().filter(|ending| ending.is_failure() == fails);
@@ -77,7 +77,10 @@ fn failure_policy() -> Value {
         json!({ "action": action, "onExitCodes": {
             "containerName": Service::Migrator.as_str(), "operator": "In", "values": codes } })
     };
-    json!({ "rules": [rule("Ignore", false), rule("FailJob", true)] })
+    let evicted =
+        json!({ "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] });
+    // The first that fits counts.
+    json!({ "rules": [evicted, rule("Ignore", false), rule("FailJob", true)] })
 }
 
 fn job(
@@ -139,7 +142,8 @@ mod tests {
             json!({ "action": action, "onExitCodes": {
                 "containerName": "migrator", "operator": "In", "values": codes } })
         };
-        assert_eq!(rules, json!([rule("Ignore", &[44]), rule("FailJob", &[41, 42, 43])]));
+        let evicted = json!({ "action": "Ignore", "onPodConditions": [{ "type": "DisruptionTarget", "status": "True" }] });
+        assert_eq!(rules, json!([evicted, rule("Ignore", &[44]), rule("FailJob", &[41, 42, 43])]));
         let pod = &job.body["spec"]["template"]["spec"];
         assert_eq!(
             (&pod["restartPolicy"], &pod["containers"][0]["name"]),
@@ -149,7 +153,7 @@ mod tests {
         let whole: k8s_openapi::api::batch::v1::Job =
             serde_json::from_value(job.body.clone()).expect("a Job");
         let policy = whole.spec.and_then(|spec| spec.pod_failure_policy).expect("a policy");
-        assert_eq!(policy.rules.len(), 2);
+        assert_eq!(policy.rules.len(), 3);
     }
 
     #[test]

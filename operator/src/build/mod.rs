@@ -1,7 +1,7 @@
 //! Pure builders: from a plan and what status has decided to Kubernetes objects. No I/O, no clock.
 
 pub mod acl;
-mod config;
+pub mod config;
 mod groups;
 pub use groups::shard_selector;
 pub mod jobs;

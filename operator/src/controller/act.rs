@@ -17,7 +17,7 @@ use super::validate::Plan;
 use super::{Context, apply, conditions, records};
 use crate::build::names::{GROUP, GroupId, INSTANCE, REDIS_PORT, ROLE};
 use crate::build::secrets::Passwords;
-use crate::build::{Kind, jobs};
+use crate::build::{Kind, config, jobs};
 use crate::crd::status::{FortiaClusterStatus, GroupState};
 use crate::failover::redis::FirstGuard;
 use crate::failover::state::Role;
@@ -47,6 +47,11 @@ pub(super) async fn act(
                 tracing::info!(cluster = plan.names.cluster, %group, pod, "function library renewed");
             }
             context.redis.give_rights(target, passwords, *group, versions).await?;
+            // What they boot with follows the spec only when they boot. A server that does not answer is asked again.
+            let nodes = seen.nodes.get(group).into_iter().flatten();
+            for server in nodes.filter(|n| n.seen.is_some()).filter_map(|n| seen.targets.get(&n.pod)) {
+                context.redis.sync(server, passwords, config::sync(plan, *group)).await?;
+            }
             remember_rights(context, plan, seen, *group, pod, versions).await;
         }
     }

@@ -247,6 +247,13 @@ mod tests {
         assert_eq!(words(&condition("Ready", SPEC, |_, _| ())), ["True", "Serving"]);
         let stands = condition("Ready", SPEC, |_, seen| seen.stalled = true);
         assert_eq!(words(&stands), ["False", "TickStalled"], "{stands:?}");
+        let forgot = condition("Ready", SPEC, |_, seen| {
+            let why = "shard 1 came back with 19 of 20 parts".into();
+            let record = Some(ForgottenRecord { tick: 417, why });
+            seen.records.iter_mut().for_each(|records| records.forgotten = record.clone());
+        });
+        assert_eq!(words(&forgot), ["False", "DataForgotten"]);
+        assert!(forgot[2].ends_with("fortia.dev/accept-loss=417"), "{forgot:?}");
         for (part, reason) in [
             ("scheduler", "TickStalled"),
             ("ticker", "TickStalled"),

@@ -211,6 +211,15 @@ impl Redis {
         pipe.query_async::<()>(&mut open).await.map_err(failed(target, "ACL SETUSER"))
     }
 
+    /// Says when a server syncs its file: `always` or `everysec`.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn sync(&self, target: &Target, passwords: &Passwords, how: &str) -> Result<(), RedisFailed> {
+        let mut open = self.connect(target, passwords).await?;
+        tell(&mut open, target, "CONFIG SET", &["CONFIG", "SET", "appendfsync", how]).await
+    }
+
     /// Lets a server follow the primary at this address.
     ///
     /// # Errors

@@ -119,7 +119,7 @@ async fn values_that_make_no_account_are_refused_with_what_would() {
         ("name", json!("Freya"), "3 to 32 characters out of a-z"),
         ("mail", json!("freya"), "an address like"),
         ("password", json!("short"), "8 to 128 characters"),
-        ("password", json!(12345678), "must be a string"),
+        ("password", json!(12345678), "expected a string"),
     ] {
         let mut body = good.clone();
         body[field] = value;

@@ -23,7 +23,6 @@ mod admin;
 mod api;
 mod events;
 mod extract;
-mod json;
 mod metrics;
 mod openapi;
 mod problem;

@@ -4,6 +4,7 @@
 mod play;
 mod process;
 mod progress;
+mod reader;
 mod reference;
 mod relay;
 mod scene;
@@ -83,7 +84,8 @@ async fn run_faults(scene: &mut Scene, progress: &mut Progress, wanted: usize, u
         if Instant::now() > until {
             return;
         }
-        let tick = scene.fault(Fault::ALL[n % 4], STAGES[stage], when(n / 4), n % scene::TICKERS.len()).await;
+        let (fault, nth) = (Fault::ALL[n % Fault::ALL.len()], n / Fault::ALL.len());
+        let tick = scene.fault(fault, STAGES[stage], when(nth), n % scene::TICKERS.len()).await;
         assert!(scene.compare().await > tick);
         progress.equal(stage);
     }

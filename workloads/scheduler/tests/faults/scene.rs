@@ -1,21 +1,18 @@
 //! A world in processes, with its reference: ticks are followed, orders are given, faults are made and every snapshot
 //! is compared. Knows what a fault does; which and how many, the tests say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use fortia_common::boot::Service;
 use fortia_common::records::{Config, EditStrategy, LEASE};
 use fortia_proto::tick::v1::Stage;
 use fortia_proto::world::v1::Action;
-use fortia_rdb::RdbError;
 use fortia_rdb::control::ControlDb;
 use fortia_rdb::world::World;
 use fortia_testredis::DataPlane;
 use fortia_vec::{ChunkPos, RegionPos};
-use fortia_world::chunk::Column;
 use prost::Message;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -23,11 +20,14 @@ use tokio::time::timeout;
 
 use crate::play;
 use crate::process::{Process, free_address};
-use crate::reference::{Key, Reference};
-use crate::relay::{Relay, Trap, When};
+use crate::reader::Reader;
+use crate::reference::Reference;
+use crate::relay::{Hit, Relay, Trap, When};
 
 /// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a shard that was killed is down.
+const DOWN: Duration = Duration::from_millis(50);
 pub(crate) const SCHEDULERS: [&str; 2] = ["scheduler-0", "scheduler-1"];
 pub(crate) const TICKERS: [&str; 3] = ["ticker-0", "ticker-1", "ticker-2"];
 
@@ -38,11 +38,17 @@ pub(crate) enum Fault {
     PauseTicker,
     DuplicateTicker,
     KillScheduler,
+    KillShard,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Fault; 4] =
-        [Fault::KillTicker, Fault::PauseTicker, Fault::DuplicateTicker, Fault::KillScheduler];
+    pub(crate) const ALL: [Fault; 5] = [
+        Fault::KillTicker,
+        Fault::PauseTicker,
+        Fault::DuplicateTicker,
+        Fault::KillScheduler,
+        Fault::KillShard,
+    ];
 }
 
 /// The cluster of processes under test.
@@ -54,20 +60,25 @@ pub(crate) struct Scene {
     reference: Arc<Mutex<Reference>>,
     stepped: watch::Receiver<u64>,
     follower: JoinHandle<()>,
+    /// Held while orders are given, or while a shard is down: of an order that is not answered nobody knows whether it
+    /// was taken.
+    giving: Arc<tokio::sync::Mutex<()>>,
     trap: Arc<Trap>,
     /// Per scheduler: its process, where it listens and where its relay does.
     schedulers: Vec<(Process, String, String)>,
     tickers: Vec<Process>,
 }
 
-fn lock(reference: &Mutex<Reference>) -> MutexGuard<'_, Reference> {
+pub(crate) fn lock(reference: &Mutex<Reference>) -> MutexGuard<'_, Reference> {
     reference.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Scene {
     /// A generated world of this radius on two shards, two schedulers behind relays, three tickers, and players.
     pub(crate) async fn start(radius: u32, period_ms: u64, strategy: EditStrategy) -> Scene {
-        let plane = DataPlane::start(2).await;
+        // A shard that is killed comes back with all it has answered.
+        let always = ["--appendonly", "yes", "--appendfsync", "always"];
+        let plane = DataPlane::with_servers(2, &always).await;
         configure(&plane, radius, period_ms, strategy).await;
         let (_, topology) = watch::channel(plane.topology().await);
         let world = World::connect(&plane.boot_as(Service::Game, "test"), topology);
@@ -77,7 +88,10 @@ impl Scene {
         let chunks = all.into_iter().zip(chunks.into_iter().map(|chunk| chunk.expect("a chunk"))).collect();
         let reference = Arc::new(Mutex::new(Reference::new(radius, chunks)));
         let (steps, stepped) = watch::channel(0);
-        let follower = tokio::spawn(follow(control.clone(), world.clone(), Arc::clone(&reference), steps));
+        let giving = Arc::default();
+        let follows =
+            Follower { control: control.clone(), world: world.clone(), reference: Arc::clone(&reference) };
+        let follower = tokio::spawn(follows.run(Arc::clone(&giving), steps));
         let trap = Trap::new();
         let mut schedulers = Vec::new();
         for instance in SCHEDULERS {
@@ -94,6 +108,7 @@ impl Scene {
             reference,
             stepped,
             follower,
+            giving,
             trap,
             schedulers,
             tickers: Vec::new(),
@@ -174,6 +189,10 @@ impl Scene {
                 drop(hit);
                 self.after_tick(tick + 1).await;
             }
+            Fault::KillShard => {
+                self.kill_shard(target, hit).await;
+                self.after_tick(tick + 1).await;
+            }
         }
         self.trap.disarm();
         tick
@@ -191,6 +210,17 @@ impl Scene {
         }
         *process = Process::spawn(&self.plane, Service::Scheduler, SCHEDULERS[leader], listen, relay);
         killed
+    }
+
+    /// Kills a shard and starts it again with what it has on disk. The stage goes on in between.
+    async fn kill_shard(&mut self, target: usize, hit: Hit) {
+        let giving = Arc::clone(&self.giving);
+        let _nobody_orders = giving.lock().await;
+        let shard = target % self.plane.shards.len();
+        self.plane.shards[shard].kill();
+        drop(hit);
+        tokio::time::sleep(DOWN).await;
+        self.plane.shards[shard].restart();
     }
 
     /// Tells the leading scheduler to end in order, and returns after how long the other has committed a tick.
@@ -281,30 +311,36 @@ async fn configure(plane: &DataPlane, radius: u32, period_ms: u64, strategy: Edi
 
 /// Runs the reference after each committed tick, compares what the tick says it changed, and gives the next orders.
 /// Ticks come one by one, none twice and none left out.
-async fn follow(
+struct Follower {
     control: ControlDb,
     world: World,
     reference: Arc<Mutex<Reference>>,
-    steps: watch::Sender<u64>,
-) {
-    let mut given = BTreeMap::new();
-    let first = play::join(&lock(&reference));
-    give(&world, 1, first, &mut given).await;
-    loop {
-        let after = *steps.borrow();
-        for committed in control.ticks(after, Duration::from_secs(1)).await.expect("ticks") {
-            let orders = {
-                let mut reference = lock(&reference);
-                assert_eq!(committed.tick, reference.tick + 1, "ticks are committed one by one");
-                let actions: Vec<_> = given.remove(&committed.tick).unwrap_or_default().into_iter().collect();
-                let changed = reference.step(&actions);
-                let told: Vec<_> = committed.changed.iter().map(|at| ChunkPos::new(at.x, at.y)).collect();
-                assert_eq!(told, changed, "what tick {} changed", committed.tick);
-                play::orders(&reference)
-            };
-            // Far enough for most not to be moved on, near enough for the reference to be about the same.
-            give(&world, committed.tick + 2, orders, &mut given).await;
-            steps.send_replace(committed.tick);
+}
+
+impl Follower {
+    async fn run(self, giving: Arc<tokio::sync::Mutex<()>>, steps: watch::Sender<u64>) {
+        let Follower { control, world, reference } = self;
+        let mut given = BTreeMap::new();
+        let first = play::join(&lock(&reference));
+        give(&world, 1, first, &mut given).await;
+        loop {
+            let after = *steps.borrow();
+            for committed in control.ticks(after, Duration::from_secs(1)).await.expect("ticks") {
+                let orders = {
+                    let mut reference = lock(&reference);
+                    assert_eq!(committed.tick, reference.tick + 1, "ticks are committed one by one");
+                    let actions: Vec<_> =
+                        given.remove(&committed.tick).unwrap_or_default().into_iter().collect();
+                    let changed = reference.step(&actions);
+                    let told: Vec<_> = committed.changed.iter().map(|at| ChunkPos::new(at.x, at.y)).collect();
+                    assert_eq!(told, changed, "what tick {} changed", committed.tick);
+                    play::orders(&reference)
+                };
+                // Far enough for most not to be moved on, near enough for the reference to be about the same.
+                let _shards_are_there = giving.lock().await;
+                give(&world, committed.tick + 2, orders, &mut given).await;
+                steps.send_replace(committed.tick);
+            }
         }
     }
 }
@@ -315,66 +351,17 @@ type Given = BTreeMap<u64, BTreeMap<RegionPos, Vec<Action>>>;
 /// Puts actions, and notes in which tick they run and in which order.
 async fn give(world: &World, tick: u64, actions: Vec<(RegionPos, Action)>, given: &mut Given) {
     for (region, action) in actions {
-        let runs_in = world.push_action(tick, region, action.encode_to_vec().into()).await.expect("taken");
-        given.entry(runs_in).or_default().entry(region).or_default().push(action);
-    }
-}
-
-/// Part of the world as a reader saw it.
-pub(crate) struct Snapshot {
-    pub(crate) tick: u64,
-    values: Vec<(Key, Option<Bytes>)>,
-}
-
-/// Reads as a game server does: the committed tick, chunks as of it, the entities they list as of it.
-pub(crate) struct Reader {
-    world: World,
-    control: ControlDb,
-    reference: Arc<Mutex<Reference>>,
-    stepped: watch::Receiver<u64>,
-}
-
-impl Reader {
-    /// Reads chunks and all entities in them at the newest tick.
-    pub(crate) async fn read(&self, at: &[ChunkPos]) -> Snapshot {
-        loop {
-            let tick = self.control.committed().await.expect("control database").unwrap_or(0);
-            match self.read_at(tick, at).await {
-                Ok(snapshot) => return snapshot,
-                // Two newer ticks have changed it since: a newer one is committed.
-                Err(RdbError::TooNew { .. }) => {}
-                Err(error) => panic!("a read fails: {error}"),
+        let (begun, bytes) = (Instant::now(), action.encode_to_vec());
+        let runs_in = loop {
+            match world.push_action(tick, region, bytes.clone().into()).await {
+                Ok(runs_in) => break runs_in,
+                // Nobody orders while a shard is down: what fails is a connection to its last life, and nothing was taken.
+                Err(error) if error.is_retryable() && begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err(error) => panic!("an order is not taken: {error}"),
             }
-        }
-    }
-
-    async fn read_at(&self, tick: u64, at: &[ChunkPos]) -> Result<Snapshot, RdbError> {
-        let chunks = self.world.chunks(tick, at).await?;
-        let mut ids = BTreeSet::new();
-        for bytes in chunks.iter().flatten() {
-            let column = Column::decode(bytes).expect("a whole column");
-            ids.extend(column.entities().iter().copied());
-        }
-        let ids: Vec<u64> = ids.into_iter().collect();
-        let entities = self.world.entities(tick, &ids).await?;
-        let chunks = at.iter().map(|at| Key::Chunk(*at)).zip(chunks);
-        let entities = ids.into_iter().map(Key::Entity).zip(entities);
-        Ok(Snapshot { tick, values: chunks.chain(entities).collect() })
-    }
-
-    /// Compares a snapshot with the reference world of its tick, once that is there.
-    pub(crate) async fn compare(&self, snapshot: &Snapshot) {
-        let mut stepped = self.stepped.clone();
-        let ran = timeout(PATIENCE, stepped.wait_for(|now| *now >= snapshot.tick)).await;
-        ran.expect("the reference runs").expect("ticks are followed");
-        let reference = lock(&self.reference);
-        for (key, value) in &snapshot.values {
-            let expected = reference.as_of(snapshot.tick, *key);
-            assert!(
-                value.as_ref() == expected,
-                "{key:?} at tick {} is not that of the reference",
-                snapshot.tick
-            );
-        }
+        };
+        given.entry(runs_in).or_default().entry(region).or_default().push(action);
     }
 }

@@ -270,7 +270,7 @@ end
 local function fortia_take(keys, args)
   local guard, prefix = admit_tick(keys, args)
   if not guard then return prefix end
-  local least, again = number(args[6]), args[7] == '1'
+  local least, again = number(args[6] or '0'), args[7] == '1'
   if #keys ~= 2 or not least then return refuse('ERR', 'usage: guard and the set of regions, 7 arguments') end
   local tick, regions, texts = number(args[5]), {}, {}
   if guard.parts < least then return refuse('FORGOT', string.format('%.0f of %.0f parts of commits', guard.parts, least)) end
