@@ -182,12 +182,12 @@ pub struct Images {
     /// Tag of the images. Default: the operator's, which is its own version unless it was installed with another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// When nodes pull them. Default: the operator's, `IfNotPresent` unless it was installed with another.
+    /// When nodes pull them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull_policy: Option<PullPolicy>,
 }
 
-/// When nodes pull images.
+/// When nodes pull images. Default: the operator's, `IfNotPresent` unless it was installed with another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PullPolicy {
     /// At every start.
