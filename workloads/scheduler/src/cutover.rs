@@ -102,6 +102,13 @@ impl Pending {
         (self.not_before, self.lag, self.ticks, self.hold_until) = (Some(now + wait), None, 0, None);
     }
 
+    /// Nothing was begun, for the pods have no proof that counts: they are asked again soon.
+    pub fn put_off(&mut self, now: Instant) {
+        let tries = self.tries;
+        self.failed(now);
+        (self.tries, self.not_before) = (tries, Some(now + BACKOFF));
+    }
+
     /// Whether the lag is to be asked again soon.
     pub fn is_asked(&self) -> bool {
         self.lag.is_some()

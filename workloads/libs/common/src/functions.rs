@@ -8,7 +8,7 @@
 //! | `fortia_slots` | `HMGET HSET`, in state `copying` `HINCRBY` | `fortia:guard`, `v<n>:*` |
 //! | `fortia_write` | `HMGET HSET TYPE`, and by operation: HSET: `HSET`; SADD: `SADD`; SREM: `SREM`; ACT: `LLEN RPUSH SADD`; DEL: `DEL`; in state `copying` `HINCRBY HSET` | `fortia:guard`, `v<n>:*` |
 //! | `fortia_part` | `HMGET HSET HINCRBY` | `fortia:guard` |
-//! | `fortia_take` | `HMGET HSET SMEMBERS SREM DEL`, in state `copying` `HINCRBY HDEL` | `fortia:guard`, `v<n>:*` |
+//! | `fortia_take` | `HMGET HGET HSET SMEMBERS SREM DEL`, in state `copying` `HINCRBY HDEL` | `fortia:guard`, `v<n>:*` |
 //! | `fortia_lock` | `HMGET HSET TYPE DEL EXPIRE` | `fortia:guard`, `v<n>:*` |
 //! | `fortia_attempt`, `fortia_fence` | `HMGET HGET HSET` | `fortia:guard` |
 //! | `fortia_carry` | `HMGET HGET MSET UNLINK SET APPEND HSET SADD RPUSH PEXPIREAT` | `fortia:guard`, `v<n>:*` |

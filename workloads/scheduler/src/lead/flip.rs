@@ -220,7 +220,10 @@ impl Leader<'_> {
         self.seen().await;
         let outcome = if matches!(vain.why, TryError::Late(_)) { "late" } else { "failed" };
         self.tools.metrics.tried(outcome, pause);
-        self.pending.failed(failed);
+        match vain.why {
+            TryError::Unproven(_) if !vain.froze => self.pending.put_off(failed),
+            _ => self.pending.failed(failed),
+        }
         // It fails nothing any more.
         let _ = self.tools.failpoints.pass("cutover.retreated").await;
         pause.unwrap_or_default()

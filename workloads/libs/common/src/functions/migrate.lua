@@ -36,7 +36,9 @@ local function fortia_attempt(keys, args)
   if args[6] == 'cutover' and guard.state ~= 'frozen' then return refuse('VERSION', 'the source is not frozen') end
   if args[6] ~= 'pod' and args[6] ~= 'cutover' then return refuse('ERR', 'who must be pod or cutover') end
   local attempt = math.max(newest_attempt(keys[1], args[4]), number(args[5])) + 1
-  redis.call('HSET', keys[1], 'attempt:' .. args[4], string.format('%.0f', attempt))
+  -- From here on keys of this version may be carried to that target: what goes has to be noted there, too.
+  redis.call('HSET', keys[1], 'attempt:' .. args[4], string.format('%.0f', attempt),
+    'worked', string.format('%.0f:%.0f', guard.version, guard.target))
   return attempt
 end
 

@@ -256,11 +256,9 @@ local function fortia_part(keys, args)
   return redis.call('HINCRBY', keys[1], 'parts', 1)
 end
 
--- Forgets that a list was written, or notes that it is gone. On the way back nobody has to hear of a list that began and ended
--- since: or each tick would leave a note for as long as the version before is kept. What is left of lists there is removed by
--- whoever takes the next tick of it.
-local function forget_list(guard, prefix, text, texts)
-  local kept = guard.state == 'copying' and guard.target < guard.version
+-- Forgets that a list was written, or notes that it is gone. As long as nobody goes back, the version before never hears of a
+-- list that began and ended since: or each tick would leave a note for as long as that version is kept.
+local function forget_list(kept, prefix, text, texts)
   if not (kept and redis.call('HDEL', prefix .. 'dirty', text) == 1) then texts[#texts + 1] = text end
 end
 
@@ -273,6 +271,8 @@ local function fortia_take(keys, args)
   local least, again = number(args[6] or '0'), args[7] == '1'
   if #keys ~= 2 or not least then return refuse('ERR', 'usage: guard and the set of regions, 7 arguments') end
   local tick, regions, texts = number(args[5]), {}, {}
+  local kept = guard.state == 'copying' and guard.target < guard.version
+    and redis.call('HGET', keys[1], 'worked') ~= string.format('%.0f:%.0f', guard.version, guard.target)
   if guard.parts < least then return refuse('FORGOT', string.format('%.0f of %.0f parts of commits', guard.parts, least)) end
   if again and guard.closed < tick then
     return refuse('FORGOT', string.format('the actions of tick %.0f, which were read here', tick))
@@ -284,7 +284,7 @@ local function fortia_take(keys, args)
     if not of or of < tick then
       redis.call('DEL', prefix .. 'actions:' .. list)
       redis.call('SREM', keys[2], list)
-      forget_list(guard, prefix, 'actions:' .. list, texts)
+      forget_list(kept, prefix, 'actions:' .. list, texts)
     end
   end
   raise(keys[1], guard, args[3])
