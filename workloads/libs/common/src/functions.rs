@@ -25,4 +25,8 @@
 pub const NAME: &str = "fortia";
 
 /// Source of the function library `fortia`, for `FUNCTION LOAD REPLACE`.
-pub const LIBRARY: &str = concat!(include_str!("functions/tick.lua"), include_str!("functions/migrate.lua"));
+pub const LIBRARY: &str = concat!(
+    include_str!("functions/tick.lua"),
+    include_str!("functions/control.lua"),
+    include_str!("functions/migrate.lua")
+);

@@ -1,5 +1,5 @@
 
--- What a re-sharding does to keys of two versions: attempts, carrying, notes, unlinking. The second half of one chunk: it
+-- What a re-sharding does to keys of two versions: attempts, carrying, notes, unlinking. The last part of one chunk: it
 -- uses the guard and the helpers of tick.lua, and knows nothing of ticks. A source is worked on by attempts, each of which
 -- ends the ones before it: a target takes nothing from a pod that was replaced, however late it comes.
 
