@@ -77,6 +77,9 @@ impl Fault {
     ];
 }
 
+/// The point that is passed only when something differs, and where a pod stands before it looks.
+const MENDS: &str = "verifying.mended";
+const BEFORE_PROOF: &str = "verifying.forward";
 /// A point that makes a copy slow.
 const SLOWLY: &str = "copying.batch_carried";
 
@@ -156,6 +159,9 @@ async fn arm(scene: &mut Scene, point: &'static str, source: u32) -> Failpoints 
         // A checkpoint is written every second: the copy has to last so long.
         points.push((SLOWLY, "pause:1200"));
     }
+    if point == MENDS {
+        points.push((BEFORE_PROOF, "stop"));
+    }
     scene.hand.pods.arm(source, Armed::new(&points, &failpoints));
     failpoints
 }
@@ -187,6 +193,7 @@ async fn faulted(
     let mut lost = happen(scene, fault, source, target, times, n).await;
     failpoints.disarm(point);
     failpoints.disarm(SLOWLY);
+    failpoints.disarm(BEFORE_PROOF);
     if !collects {
         scene.flipped(target.version).await;
         lost.extend(scene.players.lost().await);
@@ -207,16 +214,11 @@ async fn reach(scene: &Scene, failpoints: &Failpoints, point: &str, target: Layo
         if timeout(Duration::from_millis(10), failpoints.reached(point)).await.is_ok() {
             return true;
         }
-        if point == "verifying.mended" {
-            // Damage that the proof has to find, in a key of this source.
-            let serving = scene.plane.topology().await.serving;
-            for n in 0..40 {
-                let text = format!("y{}:{n}", n % 3);
-                if shard_of(text.as_bytes(), &serving) == source {
-                    let shard = &scene.plane.shards[shard_of(text.as_bytes(), &target) as usize];
-                    shard.run::<u64>(&["DEL", &format!("v{}:{text}", target.version)]).await;
-                }
-            }
+        if point == MENDS
+            && timeout(Duration::from_millis(10), failpoints.reached(BEFORE_PROOF)).await.is_ok()
+        {
+            damage(scene, target, source).await;
+            failpoints.disarm(BEFORE_PROOF);
         }
         let topology = scene.control.topology().await.ok().flatten();
         let is_over = |topology: Topology| match topology.phase {
@@ -229,6 +231,19 @@ async fn reach(scene: &Scene, failpoints: &Failpoints, point: &str, target: Layo
         }
     }
     false
+}
+
+/// Damage that the proof has to find, in keys of this source. Made while the pod stands before its proof: what somebody
+/// removes from a target after that, no proof can know.
+async fn damage(scene: &Scene, target: Layout, source: u32) {
+    let serving = scene.plane.topology().await.serving;
+    for n in 0..40 {
+        let text = format!("y{}:{n}", n % 3);
+        if shard_of(text.as_bytes(), &serving) == source {
+            let shard = &scene.plane.shards[shard_of(text.as_bytes(), &target) as usize];
+            shard.run::<u64>(&["DEL", &format!("v{}:{text}", target.version)]).await;
+        }
+    }
 }
 
 /// Which server it happens to.

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use fortia_common::boot::Service;
 use fortia_common::control::Control;
 use fortia_common::failpoint::Failpoints;
-use fortia_common::records::{CUTOVER, Config, CutoverRecord, LEASE};
+use fortia_common::records::{
+    COMMANDS, CONFIG, CUTOVER, Config, CutoverRecord, FORGOTTEN, ForgottenRecord, LEASE,
+};
 use fortia_common::server::Server;
 use fortia_common::topology::{Layout, Phase, Topology};
 use fortia_rdb::control::ControlDb;
@@ -158,7 +160,24 @@ impl Scene {
                 "no {what}: {topology:?}; pods: {failures:?}; {:?}",
                 self.said().await
             );
+            self.accept_loss().await;
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// A server that lost power may have lost commits: somebody accepts that, as people do by annotation.
+    async fn accept_loss(&self) {
+        let Some(json) = self.plane.control_db.run::<Option<String>>(&["GET", FORGOTTEN]).await else {
+            return;
+        };
+        let forgotten: ForgottenRecord = serde_json::from_str(&json).expect("a record");
+        let json: String = self.plane.control_db.run(&["GET", CONFIG]).await;
+        let mut config: Config = serde_json::from_str(&json).expect("a configuration");
+        if config.accepted_loss != Some(forgotten.tick) {
+            config.accepted_loss = Some(forgotten.tick);
+            self.plane.set_config(&config).await;
+            let command = r#"{"id":"loss","action":{"do":"reload"}}"#;
+            self.plane.control_db.run::<String>(&["XADD", COMMANDS, "*", "json", command]).await;
         }
     }
 
@@ -213,6 +232,7 @@ impl Scene {
         let (begun, first) = (Instant::now(), self.committed().await);
         while self.committed().await < first + count {
             assert!(begun.elapsed() < PATIENCE, "no {count} ticks after {first}");
+            self.accept_loss().await;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
