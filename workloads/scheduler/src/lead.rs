@@ -260,7 +260,9 @@ impl<'a> Leader<'a> {
                 self.tools.metrics.assigned(self.barrier.tickers());
                 let ok = self.raise(epoch).await;
                 if !ok {
-                    self.due = Instant::now() + RETRY;
+                    // Data do not come back by themselves.
+                    let stands = matches!(self.forgotten, Some(Some(_)));
+                    self.due = Instant::now() + if stands { BACKOFF } else { RETRY };
                 }
                 Ok(Some(Event::Raised { epoch, ok }))
             }
