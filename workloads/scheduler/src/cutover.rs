@@ -99,14 +99,16 @@ impl Pending {
     pub fn failed(&mut self, now: Instant) {
         self.tries += 1;
         let wait = BACKOFF.saturating_mul(1 << (self.tries - 1).min(16)).min(LONGEST_BACKOFF);
-        (self.not_before, self.lag, self.ticks, self.hold_until) = (Some(now + wait), None, 0, None);
+        self.rest(now + wait);
     }
 
     /// Nothing was begun, for the pods have no proof that counts: they are asked again soon.
     pub fn put_off(&mut self, now: Instant) {
-        let tries = self.tries;
-        self.failed(now);
-        (self.tries, self.not_before) = (tries, Some(now + BACKOFF));
+        self.rest(now + BACKOFF);
+    }
+
+    fn rest(&mut self, until: Instant) {
+        (self.not_before, self.lag, self.ticks, self.hold_until) = (Some(until), None, 0, None);
     }
 
     /// Whether the lag is to be asked again soon.

@@ -34,6 +34,8 @@ const CUTOVER: Duration = Duration::from_secs(2);
 /// When it first looks whether writes go on under the topology it has. Each wait is twice as long as the one before: the
 /// frozen server is the one that has to carry its last keys. Who flipped is heard of at once.
 const AGAIN: Duration = Duration::from_millis(5);
+/// The longest such wait: for so long a writer may sleep although a try to cut over was given up.
+const LONGEST: Duration = Duration::from_millis(80);
 
 /// The shards of the world. Clones share their connections.
 #[derive(Clone)]
@@ -212,7 +214,7 @@ impl World {
             if closed {
                 tokio::time::sleep(wait).await;
             }
-            wait *= 2;
+            wait = (2 * wait).min(LONGEST);
         }
     }
 

@@ -201,9 +201,8 @@ impl Cutover {
     }
 
     /// Opens the guards for the topology to be flipped to, under its epoch; every action up to tick `closed` was read, and no
-    /// ticker of an epoch before `tick_epoch` may write. Returns the
-    /// shards that serve then, each with the number of the part that all that was carried to it counts as: who comes back with
-    /// fewer has forgotten some of it.
+    /// ticker of an epoch before `tick_epoch` may write. Returns the shards that serve then, each with the number of the part
+    /// that all that was carried to it counts as: who comes back with fewer has forgotten some of it.
     ///
     /// # Errors
     /// As [`Cutover::note`].
